@@ -1,0 +1,1 @@
+"""YAML -> Spec -> Graph -> better Graph. Knows no backend and no data set."""

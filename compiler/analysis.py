@@ -1,0 +1,135 @@
+"""What a graph costs: parameters, arithmetic, memory; per value, per step, per line of the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .ir import Const, Graph, Input, Item, Value, order
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A graph in numbers. FLOPs and bytes are those of one row where the batch has no size."""
+
+    nodes: int
+    parameters: int
+    flops: int
+    activation_bytes: int
+
+
+def summary(graph: Graph, sizes: Mapping[str, int] | None = None) -> Summary:
+    """Count a graph's nodes, parameters, FLOPs and the bytes of all values it computes."""
+    values = [v for v in graph.order() if not isinstance(v.op, Input | Const | Item)]
+    return Summary(
+        nodes=len(values),
+        parameters=parameters(graph),
+        flops=sum(v.flops for v in values),
+        activation_bytes=sum(t.nbytes(sizes) for v in values for t in v.types),
+    )
+
+
+def parameters(graph: Graph) -> int:
+    """How many numbers a graph learns; dims without a size count as one."""
+    return sum(v.type.numel() for v in graph.by_role("param"))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one step of a spec costs, by its line."""
+
+    step: str
+    file: str
+    line: int
+    flops: int
+    bytes: int
+
+
+def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> list[Cost]:
+    """The cost of each step that the graph's values come from, in order of first appearance."""
+    totals: dict[tuple[str, str, int], list[int]] = {}
+    for v in graph.order():
+        if isinstance(v.op, Input | Const | Item):
+            continue
+        place = v.origin
+        key = (place.step, place.file, place.line) if place else ("", "", 0)
+        entry = totals.setdefault(key, [0, 0])
+        entry[0] += v.flops
+        entry[1] += sum(t.nbytes(sizes) for t in v.types)
+    return [Cost(*key, flops, size) for key, (flops, size) in totals.items()]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A stretch of memory: which steps of a schedule need it, and how many bytes it has."""
+
+    first: int
+    last: int
+    size: int
+
+
+ALIGN = 64
+
+
+def pack(buffers: Sequence[Buffer]) -> tuple[list[int], int]:
+    """Offsets at which buffers that are needed at the same time do not overlap, and the total size.
+
+    Greedy by size, first fit: the largest buffer is placed first, each at the lowest offset that is
+    free while it is needed (Pisarchyk & Lee, 2020, "greedy by size for offset calculation").
+    """
+    offsets = [0] * len(buffers)
+    placed: list[int] = []
+    total = 0
+    for i in sorted(range(len(buffers)), key=lambda i: -buffers[i].size):
+        mine = buffers[i]
+        busy = sorted(
+            (offsets[j], buffers[j].size)
+            for j in placed
+            if buffers[j].first <= mine.last and mine.first <= buffers[j].last
+        )
+        offset = 0
+        for start, size in busy:
+            if offset + mine.size <= start:
+                break
+            offset = max(offset, -(-(start + size) // ALIGN) * ALIGN)
+        offsets[i] = offset
+        placed.append(i)
+        total = max(total, offset + mine.size)
+    return offsets, total
+
+
+def last_uses(values: Sequence[Value], keep: Iterable[Value], alias: Callable[[Value], bool]) -> dict[Value, int]:
+    """For each value the position of its last use in the schedule `values`.
+
+    A value that is an alias (a view of its first input) extends its input's life to its own.
+    Values in `keep` live to the end.
+    """
+    last = {v: i for i, v in enumerate(values)}
+    for i, v in enumerate(values):
+        for x in v.inputs:
+            last[x] = max(last[x], i)
+    for v in keep:
+        last[v] = len(values)
+    for v in reversed(values):
+        if alias(v) and v.inputs:
+            last[v.inputs[0]] = max(last[v.inputs[0]], last[v])
+    return last
+
+
+def peak_memory(graph: Graph, sizes: Mapping[str, int], alias: Callable[[Value], bool] | None = None) -> int:
+    """The bytes of activations that a run needs at most at one time, by liveness.
+
+    Inputs, parameters and constants are not counted; values that are views of others neither.
+    """
+    values = order(graph.roots)
+    is_view = alias or (lambda v: v.op.kind in VIEWS)
+    last = last_uses(values, graph.roots, is_view)
+    buffers = [
+        Buffer(i, last[v], sum(t.nbytes(sizes) for t in v.types))
+        for i, v in enumerate(values)
+        if not isinstance(v.op, Input | Const) and not is_view(v)
+    ]
+    return pack(buffers)[1]
+
+
+VIEWS = frozenset({"Reshape", "Transpose", "BroadcastTo", "Slice", "Windows", "Item", "Split", "Flip"})

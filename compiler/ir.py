@@ -1,0 +1,551 @@
+"""The intermediate representation: `Type`, `Op`, `Value`, `Graph`.
+
+A `Value` is an op applied to values. Values are immutable and hash-consed, so structurally equal
+values that come from the same step are one object. Building a value runs the type rule of its op:
+ill-typed graphs cannot exist.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, cast, dataclass_transform
+from weakref import WeakValueDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Dim = int | str
+Shape = tuple[Dim, ...]
+
+
+class IRError(ValueError):
+    """A rule of the representation is broken: the message names the op and both sides."""
+
+
+class DType(StrEnum):
+    """Element types, by their usual short names."""
+
+    f64 = "f64"
+    f32 = "f32"
+    f16 = "f16"
+    i64 = "i64"
+    i32 = "i32"
+    i8 = "i8"
+    u8 = "u8"
+    boolean = "bool"
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        return np.dtype(_NUMPY_NAMES[self])
+
+    @property
+    def floating(self) -> bool:
+        return self.value.startswith("f")
+
+    @classmethod
+    def of(cls, array: Array) -> DType:
+        """The `DType` of a NumPy array; raises `IRError` for a dtype graphs do not have."""
+        for dtype, name in _NUMPY_NAMES.items():
+            if array.dtype == np.dtype(name):
+                return dtype
+        raise IRError(f"arrays of dtype {array.dtype} have no place in a graph")
+
+
+_NUMPY_NAMES = {
+    DType.f64: "float64", DType.f32: "float32", DType.f16: "float16", DType.i64: "int64",
+    DType.i32: "int32", DType.i8: "int8", DType.u8: "uint8", DType.boolean: "bool",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Type:
+    """A shape and an element type, written `f32[N, 3, 32, 32]`. A dim is a number or a name."""
+
+    shape: Shape
+    dtype: DType = DType.f32
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(dim for dim in self.shape if isinstance(dim, str))
+
+    def with_shape(self, shape: Iterable[Dim]) -> Type:
+        return Type(tuple(shape), self.dtype)
+
+    def with_dtype(self, dtype: DType) -> Type:
+        return Type(self.shape, dtype)
+
+    def numel(self, sizes: Mapping[str, int] | None = None) -> int:
+        """The number of elements; a name absent from `sizes` counts as one."""
+        sizes = sizes or {}
+        return math.prod(sizes.get(dim, 1) if isinstance(dim, str) else dim for dim in self.shape)
+
+    def nbytes(self, sizes: Mapping[str, int] | None = None) -> int:
+        return self.numel(sizes) * self.dtype.numpy.itemsize
+
+    def bind(self, sizes: Mapping[str, int]) -> Type:
+        """The same type with the named dims in `sizes` replaced by numbers."""
+        return self.with_shape(bind_dims(self.shape, sizes))
+
+    @classmethod
+    def parse(cls, text: str) -> Type:
+        """Read what `str` writes."""
+        head, bracket, rest = text.strip().partition("[")
+        if not bracket or not rest.endswith("]"):
+            raise IRError(f"not a type: {text!r}")
+        dims = [dim.strip() for dim in rest[:-1].split(",") if dim.strip()]
+        return cls(tuple(int(dim) if dim.lstrip("-").isdigit() else dim for dim in dims), DType(head))
+
+
+def bind_dims(shape: Iterable[Dim], sizes: Mapping[str, int]) -> Shape:
+    return tuple(sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in shape)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value was asked for: the step's path in the spec, and its place in the file."""
+
+    step: str
+    file: str = ""
+    line: int = 0
+
+
+_origin: ContextVar[Origin | None] = ContextVar("origin", default=None)
+
+
+@contextmanager
+def origin(place: Origin | None) -> Iterator[None]:
+    """Values built inside are marked with `place`."""
+    token = _origin.set(place)
+    try:
+        yield
+    finally:
+        _origin.reset(token)
+
+
+OPS: dict[str, type[Op]] = {}
+
+Types = Type | tuple[Type, ...]
+Grads = Sequence["Value | None"]
+
+
+@dataclass_transform(frozen_default=True)
+class Op:
+    """An operation. Each subclass is a frozen dataclass; its fields are its attributes.
+
+    A *primitive* defines `eval`, its meaning in NumPy. A *composite* defines `decompose`, its
+    meaning in other ops. `vjp` is optional for composites: without it they are differentiated
+    through their decomposition. Subclasses register themselves in `OPS` by class name.
+    """
+
+    differentiable: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
+        OPS[cls.__name__] = cls
+
+    # Each op states its own arity: `*args: Any, **kwargs: Any` lets a subclass name its inputs.
+
+    def type(self, *args: Any, **kwargs: Any) -> Types:
+        """Check the input types and infer the output type(s); raises `IRError`."""
+        raise NotImplementedError(f"{self.kind} lacks a type rule")
+
+    def eval(self, *args: Any, **kwargs: Any) -> Array | tuple[Array, ...]:
+        """The meaning in plain NumPy. For a composite: that of its decomposition."""
+        types = [Type(array.shape, DType.of(array)) for array in args]
+        holes = [Input(f"x{i}", t)() for i, t in enumerate(types)]
+        feeds = {f"x{i}": array for i, array in enumerate(args)}
+        results = evaluate(as_values(self.decompose(*holes)), feeds)
+        return results[0] if isinstance(self.type(*types), Type) else tuple(results)
+
+    def decompose(self, *args: Any, **kwargs: Any) -> Value | tuple[Value, ...]:
+        """The meaning in other ops."""
+        raise NotImplementedError(f"{self.kind} is a primitive")
+
+    def vjp(self, *args: Any, **kwargs: Any) -> Grads:
+        """Called with (g, y, *inputs): the inputs' gradients from the output's g; `None` for none.
+
+        `y` is the value itself. For several outputs `g` is a tuple, with `None` where an output
+        has no gradient. A gradient may have the shape of a broadcast input: autodiff sums it back.
+        """
+        raise NotImplementedError(f"{self.kind} has no gradient of its own")
+
+    def flops(self, out: Any, *inputs: Type) -> int:
+        """Floating-point operations for one application; named dims count as one."""
+        if not self.is_composite:
+            return 0
+        holes = [Input(f"x{i}", t)() for i, t in enumerate(inputs)]
+        return sum(v.flops for v in order(as_values(self.decompose(*holes))))
+
+    @property
+    def is_composite(self) -> bool:
+        return self.__class__.decompose is not Op.decompose
+
+    @property
+    def has_vjp(self) -> bool:
+        return self.__class__.vjp is not Op.vjp
+
+    @property
+    def kind(self) -> str:
+        """The op's own name."""
+        return self.__class__.__name__
+
+    def __call__(self, *inputs: Value) -> Value:
+        return Value.of(self, inputs)
+
+
+class Value:
+    """An op applied to values. Use `Op.__call__` to make one."""
+
+    __slots__ = ("__weakref__", "inputs", "op", "origin", "type_")
+
+    op: Op
+    inputs: tuple[Value, ...]
+    type_: Types
+    origin: Origin | None
+
+    _interned: ClassVar[WeakValueDictionary[tuple[Any, ...], Value]] = WeakValueDictionary()
+
+    @classmethod
+    def of(cls, op: Op, inputs: tuple[Value, ...]) -> Value:
+        return cls.intern(op, inputs, _origin.get(), lambda: op.type(*(v.type for v in inputs)))
+
+    @classmethod
+    def intern(cls, op: Op, inputs: tuple[Value, ...], place: Origin | None, infer: Callable[[], Types]) -> Value:
+        key = (op, inputs, place)
+        known = cls._interned.get(key)
+        if known is not None:
+            return known
+        value = object.__new__(cls)
+        value.op, value.inputs, value.origin, value.type_ = op, inputs, place, infer()
+        return cls._interned.setdefault(key, value)
+
+    @property
+    def type(self) -> Type:
+        if not isinstance(self.type_, Type):
+            raise IRError(f"{self.op.kind} has {len(self.type_)} outputs: take one by Item")
+        return self.type_
+
+    @property
+    def types(self) -> tuple[Type, ...]:
+        return (self.type_,) if isinstance(self.type_, Type) else self.type_
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def rank(self) -> int:
+        return len(self.type.shape)
+
+    @property
+    def flops(self) -> int:
+        return self.op.flops(self.type_, *(v.type for v in self.inputs))
+
+    def items(self) -> tuple[Value, ...]:
+        """The outputs of a multi-output value, each as a value of its own."""
+        return tuple(Item(i)(self) for i in range(len(self.types)))
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(self.items())
+
+    def _binary(self, name: str, other: Value | float, swap: bool = False) -> Value:
+        operand = other if isinstance(other, Value) else constant(other, self.dtype)
+        return OPS[name]()(*((operand, self) if swap else (self, operand)))
+
+    def __add__(self, other: Value | float) -> Value:
+        return self._binary("Add", other)
+
+    def __radd__(self, other: float) -> Value:
+        return self._binary("Add", other, swap=True)
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self._binary("Sub", other)
+
+    def __rsub__(self, other: float) -> Value:
+        return self._binary("Sub", other, swap=True)
+
+    def __mul__(self, other: Value | float) -> Value:
+        return self._binary("Mul", other)
+
+    def __rmul__(self, other: float) -> Value:
+        return self._binary("Mul", other, swap=True)
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return self._binary("Div", other)
+
+    def __rtruediv__(self, other: float) -> Value:
+        return self._binary("Div", other, swap=True)
+
+    def __pow__(self, other: Value | float) -> Value:
+        return self._binary("Pow", other)
+
+    def __rpow__(self, other: float) -> Value:
+        return self._binary("Pow", other, swap=True)
+
+    def __matmul__(self, other: Value) -> Value:
+        return self._binary("MatMul", other)
+
+    def __neg__(self) -> Value:
+        return OPS["Neg"]()(self)
+
+    def __repr__(self) -> str:
+        return f"<{self.op.kind}: {', '.join(map(str, self.types))}>"
+
+
+# `match` on values reads like the tree it matches: Value(Mul(), (x, y)).
+Value.__match_args__ = ("op", "inputs")  # type: ignore[attr-defined]
+
+
+class Item(Op):
+    """Output number `index` of a multi-output value."""
+
+    index: int
+
+    def __call__(self, *inputs: Value) -> Value:
+        (source,) = inputs
+        if not 0 <= self.index < len(source.types):
+            raise IRError(f"Item: output {self.index} of a value that has {len(source.types)}")
+        return Value.intern(self, inputs, source.origin, lambda: source.types[self.index])
+
+
+class Frozen:
+    """An immutable array that can be an attribute: small ones compare by value, large by identity."""
+
+    __slots__ = ("_key", "array")
+
+    LARGE = 1024
+
+    def __init__(self, array: Array) -> None:
+        self.array = np.ascontiguousarray(array).reshape(np.shape(array))
+        self.array.flags.writeable = False
+        small = self.array.nbytes <= self.LARGE
+        self._key: object = (self.array.tobytes(), self.array.dtype.str, self.array.shape) if small else id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frozen) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"Frozen({self.array.dtype}{list(self.array.shape)})"
+
+
+class Const(Op):
+    """An array known at compile time."""
+
+    value: Frozen
+
+    def type(self) -> Type:
+        return Type(self.value.array.shape, DType.of(self.value.array))
+
+    def eval(self) -> Array:
+        return self.value.array
+
+    def vjp(self, g: Value, y: Value) -> Grads:
+        return []
+
+
+def constant(value: float | Array, dtype: DType | None = None) -> Value:
+    """A `Const` value; `dtype` defaults to that of the array."""
+    array = np.asarray(value)
+    return Const(Frozen(array.astype(dtype.numpy) if dtype else array))()
+
+
+def scalar_of(value: Value) -> float | None:
+    """The number a value is known to be everywhere, or `None`."""
+    if not isinstance(value.op, Const):
+        return None
+    array = value.op.value.array
+    return array.item() if array.size == 1 else None
+
+
+@dataclass(frozen=True)
+class Init:
+    """How a parameter starts: an initialiser's name and its arguments, by name."""
+
+    name: str
+    args: tuple[tuple[str, float], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v:g}' for k, v in self.args)})"
+
+
+Role = Literal["data", "param", "buffer", "random", "hyper"]
+
+
+class Input(Op):
+    """What a graph reads: data, a parameter, a buffer, random numbers or a hyper-parameter.
+
+    `decay` says whether weight decay applies; `random` inputs are uniform on [0, 1).
+    """
+
+    name: str
+    t: Type
+    role: Role = "data"
+    init: Init | None = None
+    decay: bool = False
+
+    def type(self) -> Type:
+        return self.t
+
+    def vjp(self, g: Value, y: Value) -> Grads:
+        return []
+
+
+def input_of(value: Value) -> Input:
+    """The `Input` op of a graph's input."""
+    if not isinstance(value.op, Input):
+        raise IRError(f"{value!r} is not an input")
+    return value.op
+
+
+def as_values(result: Value | Iterable[Value]) -> tuple[Value, ...]:
+    return (result,) if isinstance(result, Value) else tuple(result)
+
+
+def order(roots: Iterable[Value], known: Container[Value] = ()) -> list[Value]:
+    """Every value the roots need, inputs before users, each once; not beyond those in `known`."""
+    done: dict[Value, None] = {}
+    stack: list[tuple[Value, bool]] = [(root, False) for root in reversed(list(roots))]
+    while stack:
+        value, ready = stack.pop()
+        if value in done or value in known:
+            continue
+        if ready:
+            done[value] = None
+            continue
+        stack.append((value, True))
+        stack.extend((v, False) for v in reversed(value.inputs) if v not in done)
+    return list(done)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Named outputs, and the next value of each input that has state, as functions of inputs."""
+
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: Mapping[str, Value]
+    updates: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        return (*self.outputs.values(), *self.updates.values())
+
+    def order(self) -> list[Value]:
+        return order(self.roots)
+
+    def input(self, name: str) -> Value:
+        for value in self.inputs:
+            if input_of(value).name == name:
+                return value
+        raise KeyError(name)
+
+    def by_role(self, *roles: Role) -> list[Value]:
+        return [v for v in self.inputs if input_of(v).role in roles]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The named dims in use."""
+        return frozenset().union(*(v.type.names for v in self.inputs))
+
+    def with_outputs(self, outputs: Mapping[str, Value], updates: Mapping[str, Value] | None = None) -> Graph:
+        return Graph(self.name, self.inputs, outputs, self.updates if updates is None else updates)
+
+    def prune_inputs(self) -> Graph:
+        """Without the inputs nothing reads, data and state that is updated excepted."""
+        used = set(self.order())
+        keep = tuple(v for v in self.inputs if v in used or input_of(v).role == "data")
+        return Graph(self.name, keep, self.outputs, self.updates)
+
+    def verify(self) -> None:
+        """Check what construction cannot: declared inputs, unique names, types of updates."""
+        declared = {input_of(v).name: v for v in self.inputs}
+        if len(declared) != len(self.inputs):
+            raise IRError(f"graph {self.name}: two inputs share a name")
+        for value in self.order():
+            if isinstance(value.op, Input) and declared.get(value.op.name) is not value:
+                raise IRError(f"graph {self.name}: reads {value.op.name}, which is not its input")
+        for name, value in self.updates.items():
+            if name not in declared:
+                raise IRError(f"graph {self.name}: updates {name}, which is not its input")
+            if value.type != declared[name].type:
+                raise IRError(
+                    f"graph {self.name}: the update of {name} is {value.type}, the input is {declared[name].type}"
+                )
+
+
+def evaluate(roots: Iterable[Value], feeds: Mapping[str, Array]) -> list[Array]:
+    """Run values by the `eval` of their ops: the reference every backend is held to.
+
+    Named dims take their size from the feeds. Slow and plain on purpose.
+    """
+    roots = list(roots)
+    sizes: dict[str, int] = {}
+    values = order(roots)
+    for v in values:
+        if isinstance(v.op, Input):
+            sizes |= measure(v.op.name, v.op.t, np.shape(feeds[v.op.name]))
+    results: dict[Value, Any] = {}
+    for v in values:
+        op = bind_op(v.op, sizes) if sizes else v.op
+        if isinstance(op, Input):
+            results[v] = np.asarray(feeds[op.name])
+        elif isinstance(op, Item):
+            results[v] = results[v.inputs[0]][op.index]
+        else:
+            results[v] = op.eval(*(results[i] for i in v.inputs))
+    return [results[root] for root in roots]
+
+
+def measure(name: str, declared: Type, shape: Sequence[int]) -> dict[str, int]:
+    """The sizes of the named dims of `declared`, read off an array's shape; raises `IRError`."""
+    sizes: dict[str, int] = {}
+    if len(shape) != declared.rank:
+        raise IRError(f"{name}: expected {declared}, got an array of shape {tuple(shape)}")
+    for dim, size in zip(declared.shape, shape, strict=True):
+        expected = sizes.setdefault(dim, size) if isinstance(dim, str) else dim
+        if expected != size:
+            raise IRError(f"{name}: expected {declared}, got an array of shape {tuple(shape)}")
+    return sizes
+
+
+def bind_op(op: Op, sizes: Mapping[str, int]) -> Op:
+    """The op with named dims in its attributes replaced by numbers."""
+    changes = {}
+    for f in fields(cast(Any, op)):
+        old = getattr(op, f.name)
+        new = _bind_attribute(f.name, old, sizes)
+        if new is not old and new != old:
+            changes[f.name] = new
+    if not changes:
+        return op
+    return type(op)(**({f.name: getattr(op, f.name) for f in fields(cast(Any, op))} | changes))
+
+
+def _bind_attribute(name: str, value: Any, sizes: Mapping[str, int]) -> Any:
+    if isinstance(value, Type):
+        return value.bind(sizes)
+    if name in ("shape", "size") and isinstance(value, tuple):
+        return bind_dims(value, sizes)
+    if name == "dim" and isinstance(value, str):
+        return sizes.get(value, value)
+    return value

@@ -1,0 +1,141 @@
+"""What layers are written with: the builder, the errors they raise, what losses return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from ..initialisers import INITIALISERS
+from ..ir import Init, Input, Shape, Type, Value
+from ..spec.kinds import Of
+from ..spec.registry import LAYERS, LOSSES, Call
+from ..spec.signatures import spec_type
+from ..spec.source import Node
+
+F = TypeVar("F", bound=Callable[..., object])
+
+layer = LAYERS.register
+loss = LOSSES.register
+Initialiser = Of(INITIALISERS)
+
+
+class LayerError(ValueError):
+    """A layer cannot do what a step asks. `argument` names the argument that is to blame, if one is."""
+
+    def __init__(self, message: str, argument: str | None = None, help: str | None = None) -> None:
+        super().__init__(message)
+        self.argument, self.help = argument, help
+
+
+class Poisoned(Exception):
+    """An input is missing because of an error that was already reported."""
+
+
+@dataclass
+class Builder:
+    """Makes the parameters, buffers and random inputs of steps, named by the steps' paths."""
+
+    training: bool
+    inputs: dict[str, Value] = field(default_factory=dict)
+    updates: dict[str, Value] = field(default_factory=dict)
+    path: str = ""
+    shared: bool = False
+    walk: Callable[[Node, Value | None], Value] | None = None
+
+    def parameter(self, name: str, shape: Shape, init: Init, decay: bool = True) -> Value:
+        """A learned array `<step>.<name>`; a step that shares another's weights gets that one's."""
+        return self._declare(f"{self.path}.{name}", Type(shape), "param", init, decay)
+
+    def buffer(self, name: str, shape: Shape, init: Init) -> Value:
+        """An array of state `<step>.<name>` that is not learned: its latest value in this graph."""
+        full = f"{self.path}.{name}"
+        declared = self._declare(full, Type(shape), "buffer", init, False)
+        return self.updates.get(full, declared)
+
+    def update(self, name: str, value: Value) -> None:
+        """Set what the buffer `<step>.<name>` becomes."""
+        self.updates[f"{self.path}.{name}"] = value
+
+    def random(self, shape: Shape) -> Value:
+        """Numbers uniform on [0, 1), fresh in each step."""
+        name = f"{self.path}.uniform"
+        count = sum(1 for known in self.inputs if known == name or known.startswith(name + "_"))
+        full = f"{name}_{count + 1}" if count else name
+        self.inputs[full] = Input(full, Type(shape), "random")()
+        return self.inputs[full]
+
+    def steps(self, node: Node, x: Value) -> Value:
+        """The value of a nested list of steps applied to x."""
+        assert self.walk is not None
+        return self.walk(node, x)
+
+    def _declare(self, name: str, t: Type, role: Literal["param", "buffer"], init: Init, decay: bool) -> Value:
+        known = self.inputs.get(name)
+        if known is None:
+            if self.shared:
+                owner, _, own = name.rpartition(".")
+                raise LayerError(f"`{owner}` has no `{own}` to share")
+            self.inputs[name] = Input(name, t, role, init, decay)()
+            return self.inputs[name]
+        if not self.shared:
+            raise LayerError(f"two steps are called `{self.path}`", help="give one of them another name by `as`")
+        if known.type != t:
+            raise LayerError(f"the shared `{name}` is {spec_type(known.type)}, this step needs {spec_type(t)}")
+        return known
+
+
+def initial(init: Call | None, default: str, **args: float) -> Init:
+    """The initialiser a step asks for, or a layer's default."""
+    if init is None:
+        return Init(default, tuple(args.items()))
+    return Init(init.name, tuple((k, float(v)) for k, v in init.args.items()))
+
+
+def features(x: Value, axis: int = -1) -> int | str:
+    """The size of an axis that a layer's weights are made for."""
+    if x.rank < 2:
+        raise LayerError(
+            f"the input is {spec_type(x.type)}: it has no axis of features",
+            help="an `embedding` turns ids into features",
+        )
+    return x.shape[axis]
+
+
+def need_floats(x: Value) -> None:
+    if not x.dtype.floating:
+        raise LayerError(
+            f"the input is {spec_type(x.type)}, expected floating-point numbers",
+            help="an `embedding` turns ids into features",
+        )
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a loss function returns.
+
+    values: one number per sample, [N]; weights: how much each sample counts, [N], or equally.
+    prediction: what a user of the model wants to see. task: what kind of numbers those are.
+    """
+
+    values: Value
+    prediction: Value
+    task: Literal["classes", "labels", "values"]
+    weights: Value | None = None
+
+
+@dataclass
+class Target:
+    """What a loss compares with: a field of the data, or a value of the network."""
+
+    name: str
+    known: Value | None
+    builder: Builder
+
+    def of(self, t: Type) -> Value:
+        """The target as a value of type `t`; raises `LayerError` where it is another."""
+        if self.known is None:
+            self.known = self.builder.inputs.setdefault(self.name, Input(self.name, t)())
+        if self.known.type != t:
+            raise LayerError(f"`{self.name}` is {spec_type(self.known.type)}, expected {spec_type(t)}")
+        return self.known

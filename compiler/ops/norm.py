@@ -1,0 +1,141 @@
+"""Normalisation and dropout."""
+
+from __future__ import annotations
+
+from ..ir import Grads, IRError, Op, Type, Value, constant
+from .elementwise import Cast, Less, Maximum, Not, Sqrt, floating
+from .reduce import Mean, Sum, count
+from .shape import reshape, zeros_like
+
+
+def _columns(name: str, x: Type, *vectors: Type) -> None:
+    """Check that per-channel vectors fit the channels (axis 1) of x."""
+    for v in vectors:
+        if x.rank < 2 or v.shape != (x.shape[1],) or v.dtype != x.dtype:
+            raise IRError(f"{name}: {v} does not fit the channels of {x}")
+
+
+def _spread(v: Value, x: Value) -> Value:
+    """A per-channel vector in a shape that broadcasts against x."""
+    return reshape(v, (1, *v.shape, *(1 for _ in x.shape[2:])))
+
+
+class BatchNorm(Op):
+    """(x - mean) / sqrt(var + eps) * scale + shift per channel (axis 1), by given statistics."""
+
+    eps: float = 1e-5
+
+    def type(self, x: Type, scale: Type, shift: Type, mean: Type, var: Type) -> Type:
+        _columns("BatchNorm", x, scale, shift, mean, var)
+        return floating("BatchNorm", x)
+
+    def decompose(self, x: Value, scale: Value, shift: Value, mean: Value, var: Value) -> Value:
+        factor = scale / Sqrt()(var + self.eps)
+        return x * _spread(factor, x) + _spread(shift - mean * factor, x)
+
+
+class BatchNormTrain(Op):
+    """Batch normalisation by the batch's own statistics (Ioffe & Szegedy, 2015).
+
+    Outputs (y, mean, variance): the statistics over every axis but channels, variance biased.
+    """
+
+    eps: float = 1e-5
+
+    def type(self, x: Type, scale: Type, shift: Type) -> tuple[Type, ...]:
+        _columns("BatchNormTrain", x, scale, shift)
+        return floating("BatchNormTrain", x), scale, scale
+
+    def decompose(self, x: Value, scale: Value, shift: Value) -> tuple[Value, ...]:
+        axes = self._axes(x)
+        mean = Mean(axes)(x)
+        centred = x - mean
+        var = Mean(axes)(centred * centred)
+        y = centred / Sqrt()(var + self.eps) * _spread(scale, x) + _spread(shift, x)
+        return y, reshape(mean, scale.shape), reshape(var, scale.shape)
+
+    def vjp(self, g: tuple[Value | None, ...], y: Value, x: Value, scale: Value, shift: Value) -> Grads:
+        gy, gmean, gvar = g[0] if g[0] is not None else zeros_like(x), g[1], g[2]
+        axes = self._axes(x)
+        _, mean, var = y.items()
+        centred = x - _spread(mean, x)
+        inverse = constant(1.0, x.dtype) / Sqrt()(_spread(var, x) + self.eps)
+        normal = centred * inverse
+        gscale, gshift = Sum(axes)(gy * normal), Sum(axes)(gy)
+        n = count(x, axes)
+        gx = (gy - (gshift + normal * gscale) / n) * (inverse * _spread(scale, x))
+        if gmean is not None:
+            gx = gx + _spread(gmean, x) / n
+        if gvar is not None:
+            gx = gx + centred * 2.0 * _spread(gvar, x) / n
+        return [gx, reshape(gscale, scale.shape), reshape(gshift, shift.shape)]
+
+    @staticmethod
+    def _axes(x: Value) -> tuple[int, ...]:
+        return (0, *range(2, x.rank))
+
+
+class LayerNorm(Op):
+    """(x - mean) / sqrt(var + eps) * scale + shift over the last axis (Ba et al., 2016)."""
+
+    eps: float = 1e-5
+
+    def type(self, x: Type, scale: Type, shift: Type) -> Type:
+        for v in (scale, shift):
+            if v.shape != x.shape[-1:] or v.dtype != x.dtype:
+                raise IRError(f"LayerNorm: {v} does not fit the last axis of {x}")
+        return floating("LayerNorm", x)
+
+    def decompose(self, x: Value, scale: Value, shift: Value) -> Value:
+        centred = x - Mean((-1,))(x)
+        return centred / Sqrt()(Mean((-1,))(centred * centred) + self.eps) * scale + shift
+
+    def vjp(self, g: Value, y: Value, x: Value, scale: Value, shift: Value) -> Grads:
+        centred = x - Mean((-1,))(x)
+        inverse = constant(1.0, x.dtype) / Sqrt()(Mean((-1,))(centred * centred) + self.eps)
+        normal = centred * inverse
+        gn = g * scale
+        gx = (gn - Mean((-1,))(gn) - normal * Mean((-1,))(gn * normal)) * inverse
+        return [gx, g * normal, g]
+
+
+class RmsNorm(Op):
+    """x / sqrt(mean(x²) + eps) * scale over the last axis (Zhang & Sennrich, 2019)."""
+
+    eps: float = 1e-6
+
+    def type(self, x: Type, scale: Type) -> Type:
+        if scale.shape != x.shape[-1:] or scale.dtype != x.dtype:
+            raise IRError(f"RmsNorm: {scale} does not fit the last axis of {x}")
+        return floating("RmsNorm", x)
+
+    def decompose(self, x: Value, scale: Value) -> Value:
+        return x / Sqrt()(Mean((-1,))(x * x) + self.eps) * scale
+
+
+class Dropout(Op):
+    """x with a share `rate` of its numbers zeroed, the rest scaled up (Srivastava et al., 2014).
+
+    The second input is uniform on [0, 1) and decides: a number is kept where it is at least `rate`.
+    """
+
+    rate: float
+
+    def type(self, x: Type, uniform: Type) -> Type:
+        if x.shape != uniform.shape:
+            raise IRError(f"Dropout: random numbers {uniform} do not fit {x}")
+        return floating("Dropout", x)
+
+    def decompose(self, x: Value, uniform: Value) -> Value:
+        return x * self._factor(x, uniform)
+
+    def vjp(self, g: Value, y: Value, x: Value, uniform: Value) -> Grads:
+        return [Dropout(self.rate)(g, uniform), None]
+
+    def _factor(self, x: Value, uniform: Value) -> Value:
+        keep = Not()(Less()(uniform, constant(self.rate, uniform.dtype)))
+        return Cast(x.dtype)(keep) * (1.0 / (1.0 - self.rate))
+
+
+def at_least(x: Value, low: float) -> Value:
+    return Maximum()(x, constant(low, x.dtype))

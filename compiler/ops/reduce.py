@@ -1,0 +1,187 @@
+"""Reductions. They keep the reduced axes, with size one, so that results broadcast back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ir import Array, DType, Grads, IRError, Op, Type, Value, constant
+from .elementwise import Cast, Equal, Exp, Log, Sqrt, floating
+from .shape import BroadcastTo, Flip, Iota, Size, axis_of, replaced, reshape
+
+
+def _reduced(name: str, x: Type, axes: tuple[int, ...]) -> Type:
+    where = {axis_of(name, a, x) for a in axes}
+    return x.with_shape(1 if i in where else d for i, d in enumerate(x.shape))
+
+
+class Sum(Op):
+    """The sum over `axes`."""
+
+    axes: tuple[int, ...]
+
+    def type(self, x: Type) -> Type:
+        if x.dtype is DType.boolean:
+            raise IRError(f"Sum: expected numbers, got {x}")
+        return _reduced("Sum", x, self.axes)
+
+    def eval(self, x: Array) -> Array:
+        return np.sum(x, self.axes, dtype=x.dtype, keepdims=True)
+
+    def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [BroadcastTo(x.shape)(g)]
+
+    def flops(self, out: Type, x: Type) -> int:
+        return x.numel()
+
+
+class Max(Op):
+    """The largest number along `axis`; at ties the gradient goes to the first."""
+
+    axis: int
+
+    def type(self, x: Type) -> Type:
+        return _reduced("Max", x, (self.axis,))
+
+    def eval(self, x: Array) -> Array:
+        return np.max(x, self.axis, keepdims=True)
+
+    def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [g * Cast(g.dtype)(one_hot_like(x, ArgMax(self.axis)(x), self.axis))]
+
+    def flops(self, out: Type, x: Type) -> int:
+        return x.numel()
+
+
+class ArgMax(Op):
+    """The index of the (first) largest number along `axis`, kept with size one."""
+
+    axis: int
+    differentiable = False
+
+    def type(self, x: Type) -> Type:
+        return _reduced("ArgMax", x, (self.axis,)).with_dtype(DType.i64)
+
+    def eval(self, x: Array) -> Array:
+        return np.argmax(x, self.axis, keepdims=True)
+
+
+class CumSum(Op):
+    """Running sums along `axis`."""
+
+    axis: int
+
+    def type(self, x: Type) -> Type:
+        axis_of("CumSum", self.axis, x)
+        return floating("CumSum", x)
+
+    def eval(self, x: Array) -> Array:
+        return np.cumsum(x, self.axis, dtype=x.dtype)
+
+    def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [Flip(self.axis)(CumSum(self.axis)(Flip(self.axis)(g)))]
+
+    def flops(self, out: Type, x: Type) -> int:
+        return x.numel()
+
+
+class Mean(Op):
+    """The arithmetic mean over `axes`."""
+
+    axes: tuple[int, ...]
+
+    def type(self, x: Type) -> Type:
+        return _reduced("Mean", floating("Mean", x), self.axes)
+
+    def decompose(self, x: Value) -> Value:
+        return Sum(self.axes)(x) / count(x, self.axes)
+
+    def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [BroadcastTo(x.shape)(g / count(x, self.axes))]
+
+
+def count(x: Value, axes: tuple[int, ...]) -> Value:
+    """How many numbers of x a reduction over `axes` takes together, as a scalar of x's dtype."""
+    dims = [x.shape[a] for a in axes]
+    result = constant(float(np.prod([d for d in dims if isinstance(d, int)], dtype=np.int64)), x.dtype)
+    for dim in dims:
+        if isinstance(dim, str):
+            result = Size(dim, x.dtype)() * result
+    return result
+
+
+def one_hot_like(x: Value, index: Value, axis: int) -> Value:
+    """Booleans of x's shape, true where the position along `axis` equals `index` (kept axis)."""
+    axis %= x.rank
+    line = Iota(tuple(d if i == axis else 1 for i, d in enumerate(x.shape)), axis)()
+    return Equal()(line, index)
+
+
+class OneHot(Op):
+    """Indices [...] as rows of zeros with a one at the index: [..., depth]."""
+
+    depth: int
+    dtype: DType = DType.f32
+    differentiable = False
+
+    def type(self, index: Type) -> Type:
+        return Type((*index.shape, self.depth), DType(self.dtype))
+
+    def decompose(self, index: Value) -> Value:
+        line = Iota((*(1 for _ in index.shape), self.depth), index.rank, index.dtype)()
+        return Cast(self.dtype)(Equal()(line, reshape(index, (*index.shape, 1))))
+
+
+class Softmax(Op):
+    """exp(x) / sum(exp(x)) along `axis`, shifted by the maximum for stability."""
+
+    axis: int = -1
+
+    def type(self, x: Type) -> Type:
+        axis_of("Softmax", self.axis, x)
+        return floating("Softmax", x)
+
+    def decompose(self, x: Value) -> Value:
+        e = Exp()(x - Max(self.axis)(x))
+        return e / Sum((self.axis,))(e)
+
+    def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [(g - Sum((self.axis,))(g * y)) * y]
+
+
+class LogSoftmax(Op):
+    """The logarithm of `Softmax`, computed without forming it."""
+
+    axis: int = -1
+
+    def type(self, x: Type) -> Type:
+        axis_of("LogSoftmax", self.axis, x)
+        return floating("LogSoftmax", x)
+
+    def decompose(self, x: Value) -> Value:
+        shifted = x - Max(self.axis)(x)
+        return shifted - Log()(Sum((self.axis,))(Exp()(shifted)))
+
+    def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [g - Exp()(y) * Sum((self.axis,))(g)]
+
+
+class L2Normalize(Op):
+    """x divided by its Euclidean norm along `axis`, which is taken to be at least `eps`."""
+
+    axis: int = -1
+    eps: float = 1e-12
+
+    def type(self, x: Type) -> Type:
+        axis_of("L2Normalize", self.axis, x)
+        return floating("L2Normalize", x)
+
+    def decompose(self, x: Value) -> Value:
+        from .elementwise import Maximum
+
+        norm = Sqrt()(Maximum()(Sum((self.axis,))(x * x), constant(self.eps**2, x.dtype)))
+        return x / norm
+
+
+def drop(x: Value, axis: int) -> Value:
+    """x without an axis of size one."""
+    return reshape(x, replaced(x.shape, axis % x.rank))

@@ -1,0 +1,218 @@
+"""Rebuilding graphs: by a function, by rules, and until every op is one that a backend accepts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+import numpy as np
+
+from .ir import (
+    Const,
+    DType,
+    Frozen,
+    Graph,
+    Input,
+    IRError,
+    Item,
+    Op,
+    Type,
+    Types,
+    Value,
+    as_values,
+    bind_op,
+    order,
+    origin,
+)
+
+Replacement = Value | tuple[Value, ...]
+Uses = Callable[[Value], int]
+
+
+class UnsupportedOp(IRError):
+    """An op that a backend can neither run nor see decomposed."""
+
+    def __init__(self, value: Value, backend: str = "this backend") -> None:
+        place = value.origin
+        where = f", asked for by step `{place.step}` at {place.file}:{place.line}" if place else ""
+        super().__init__(f"{backend} cannot run {value.op.kind} and it has no decomposition{where}")
+        self.value = value
+
+
+def mapped(value: Value, memo: Mapping[Value, Replacement]) -> Replacement:
+    """`value` with its inputs looked up in `memo`: itself where they are unchanged."""
+    if isinstance(value.op, Item):
+        source = memo[value.inputs[0]]
+        return source[value.op.index] if isinstance(source, tuple) else Item(value.op.index)(source)
+    inputs = tuple(single(memo[v]) for v in value.inputs)
+    if inputs == value.inputs:
+        return value
+    with origin(value.origin):
+        return Value.of(value.op, inputs)
+
+
+def single(replacement: Replacement) -> Value:
+    if isinstance(replacement, tuple):
+        raise IRError("a value of several outputs stands where one is expected")
+    return replacement
+
+
+def _types(replacement: Replacement) -> Types:
+    return replacement.type_ if isinstance(replacement, Value) else tuple(v.type for v in replacement)
+
+
+def with_roots(graph: Graph, memo: Mapping[Value, Replacement]) -> Graph:
+    """The graph with inputs, outputs and updates looked up in `memo`."""
+    return Graph(
+        graph.name,
+        tuple(single(memo.get(v, v)) for v in graph.inputs),
+        {name: single(memo[v]) for name, v in graph.outputs.items()},
+        {name: single(memo[v]) for name, v in graph.updates.items()},
+    )
+
+
+def rebuild(graph: Graph, change: Callable[[Value], Replacement | None]) -> Graph:
+    """The graph with each value, its inputs already rebuilt, replaced by what `change` returns.
+
+    `None` leaves a value as it is. A replacement may not change a value's type.
+    """
+    memo: dict[Value, Replacement] = {v: v for v in graph.inputs}
+    for value in order(graph.roots):
+        new = mapped(value, memo)
+        memo[value] = _changed(new, change) if isinstance(new, Value) else new
+    return with_roots(graph, memo)
+
+
+def _changed(value: Value, change: Callable[[Value], Replacement | None]) -> Replacement:
+    with origin(value.origin):
+        replacement = change(value)
+    if replacement is None:
+        return value
+    if _types(replacement) != value.type_:
+        raise IRError(f"{value.op.kind}: the replacement is {_types(replacement)}, not {value.type_}")
+    return replacement
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A local rewrite of values whose op is one of `heads`."""
+
+    heads: tuple[type[Op], ...]
+    apply: Callable[[Value, Uses], Value | None]
+
+    @property
+    def name(self) -> str:
+        return self.apply.__name__
+
+
+def rule(*heads: type[Op]) -> Callable[[Callable[[Value, Uses], Value | None]], Rule]:
+    """Declare a rewrite: a function from a value to its replacement, or to `None`.
+
+    Its second argument tells how often a value is used: what a rule swallows must have one use.
+    """
+    return lambda function: Rule(heads, function)
+
+
+def rewrite(graph: Graph, rules: Iterable[Rule], sweeps: int = 50) -> Graph:
+    """Apply rules everywhere until none of them changes anything (at most `sweeps` times)."""
+    table: dict[type[Op], list[Rule]] = {}
+    for each in rules:
+        for head in each.heads:
+            table.setdefault(head, []).append(each)
+    for _ in range(sweeps):
+        new = _sweep(graph, table)
+        if new.roots == graph.roots:
+            return new
+        graph = new
+    raise IRError(f"rules still change graph {graph.name} after {sweeps} sweeps")
+
+
+def _sweep(graph: Graph, table: Mapping[type[Op], list[Rule]]) -> Graph:
+    counts = Counter(graph.roots)
+    values = order(graph.roots)
+    for value in values:
+        counts.update(value.inputs)
+    memo: dict[Value, Replacement] = {v: v for v in graph.inputs}
+    uses: Counter[Value] = Counter()
+
+    def change(value: Value) -> Value | None:
+        for each in table.get(type(value.op), ()):
+            replacement = each.apply(value, uses.__getitem__)
+            if replacement is not None and replacement is not value:
+                return replacement
+        return None
+
+    for value in values:
+        new = mapped(value, memo)
+        if isinstance(new, Value):
+            new = _changed(new, change)
+        memo[value] = new
+        for v in as_values(new):
+            uses[v] += counts[value]
+    return with_roots(graph, memo)
+
+
+def legalize(graph: Graph, keep: Callable[[Value], bool], backend: str = "this backend") -> Graph:
+    """Replace every value that `keep` rejects by its decomposition, down to what it accepts.
+
+    Inputs and items are always kept. Raises `UnsupportedOp` for what is neither kept nor composite.
+    """
+    memo: dict[Value, Replacement] = {v: v for v in graph.inputs}
+
+    def lower(value: Value) -> Replacement:
+        if isinstance(value.op, Input) or keep(value):
+            return value
+        if not value.op.is_composite:
+            raise UnsupportedOp(value, backend)
+        with origin(value.origin):
+            result = value.op.decompose(*value.inputs)
+        if _types(result) != value.type_:
+            raise IRError(f"{value.op.kind} decomposes to {_types(result)}, not {value.type_}")
+        memo.update((v, v) for v in value.inputs)
+        visit(as_values(result))
+        return single(memo[result]) if isinstance(result, Value) else tuple(single(memo[v]) for v in result)
+
+    def visit(roots: Iterable[Value]) -> None:
+        for value in order(roots, memo):
+            new = mapped(value, memo)
+            memo[value] = new if isinstance(value.op, Item) or isinstance(new, tuple) else lower(new)
+
+    visit(graph.roots)
+    return with_roots(graph, memo)
+
+
+def bind(graph: Graph, sizes: Mapping[str, int]) -> Graph:
+    """The graph with the named dims in `sizes` replaced by numbers, and its types inferred anew."""
+    if not sizes or not graph.names & sizes.keys():
+        return graph
+    return retype(graph, lambda op: bind_op(op, sizes))
+
+
+def retype(graph: Graph, change: Callable[[Op], Op]) -> Graph:
+    """The graph with every op replaced by `change(op)`, types inferred anew."""
+    memo: dict[Value, Value] = {}
+    for value in (*graph.inputs, *order(graph.roots)):
+        if value not in memo:
+            with origin(value.origin):
+                memo[value] = change(value.op)(*(memo[v] for v in value.inputs))
+    return with_roots(graph, memo)
+
+
+def with_precision(graph: Graph, dtype: DType) -> Graph:
+    """The graph with every float32 number in `dtype` instead; float64 scalars stay as they are."""
+
+    def change(op: Op) -> Op:
+        if isinstance(op, Const) and op.value.array.dtype == np.float32:
+            return Const(Frozen(op.value.array.astype(dtype.numpy)))
+        changes = {f.name: new for f in fields(cast(Any, op)) if (new := _cast(getattr(op, f.name), dtype)) is not None}
+        return cast(Op, replace(cast(Any, op), **changes)) if changes else op
+
+    return retype(graph, change)
+
+
+def _cast(attribute: object, dtype: DType) -> object | None:
+    if isinstance(attribute, Type) and attribute.dtype is DType.f32:
+        return attribute.with_dtype(dtype)
+    return dtype if isinstance(attribute, DType) and attribute is DType.f32 else None

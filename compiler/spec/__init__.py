@@ -1,0 +1,1 @@
+"""Reading: YAML 1.2 with source spans, expressions, blocks, sections, diagnostics, schema."""

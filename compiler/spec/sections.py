@@ -1,0 +1,264 @@
+"""The sections of a spec, as they are declared: names, kinds, defaults, meanings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from .diagnostics import Span
+from .kinds import (
+    INVALID,
+    As,
+    Context,
+    Kind,
+    NodeKind,
+    NonNegative,
+    Of,
+    Positive,
+    PositiveFloat,
+    Schema,
+    Steps,
+    Word,
+    lookup,
+)
+from .registry import CLEANERS, METRICS, OPTIMIZERS, PASSES, SCHEDULES, SOURCES, SPLITS, Call
+from .source import Key, Node
+
+
+class Section:
+    """What every section remembers: where it and its values were given."""
+
+    spans: ClassVar[dict[str, Span]] = {}
+    span: ClassVar[Span | None] = None
+
+
+@dataclass(frozen=True)
+class Time:
+    """An amount of training: epochs (`10ep`), batches (`500ba`), seconds (`30sec`) or a share (`5%`)."""
+
+    amount: float
+    unit: Literal["ep", "ba", "sec", "%"]
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}{self.unit}"
+
+    def steps(self, per_epoch: int, total: int) -> int:
+        """The same amount in steps; seconds have none."""
+        if self.unit == "sec":
+            raise ValueError("seconds are not a number of steps")
+        scale = {"ba": 1.0, "ep": float(per_epoch), "%": total / 100}[self.unit]
+        return round(self.amount * scale)
+
+
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ep|ba|sec|%)")
+
+
+@dataclass(frozen=True)
+class TimeKind(Kind):
+    units: tuple[str, ...] = ("ep", "ba", "sec", "%")
+
+    @property
+    def words(self) -> str:
+        examples = {"ep": "`10ep` (epochs)", "ba": "`500ba` (batches)", "sec": "`30sec`", "%": "`5%`"}
+        return "an amount such as " + ", ".join(examples[unit] for unit in self.units)
+
+    def accept(self, node: Node, context: Context) -> Any:
+        match = _TIME.fullmatch(node.data) if isinstance(node.data, str) else None
+        if match is None or match[2] not in self.units or len(match[1]) > 12:
+            return context.wrong(self, node)
+        return Time(float(match[1]), match[2])  # type: ignore[arg-type]
+
+    def schema(self) -> Schema:
+        return {"type": "string", "pattern": rf"^\d+(\.\d+)?\s*({'|'.join(self.units)})$"}
+
+
+@dataclass(frozen=True)
+class SourceKind(Kind):
+    """`csv:people.csv`: a source's name, a colon, and what it reads."""
+
+    words: str = "a data source such as `csv:rows.csv` or `sklearn:digits`"  # type: ignore[misc]
+
+    def accept(self, node: Node, context: Context) -> Any:
+        text = node.data
+        if not isinstance(text, str) or ":" not in text:
+            return context.wrong(self, node)
+        scheme, _, target = text.partition(":")
+        entry = lookup(
+            SOURCES,
+            Key(scheme, Span(node.span.file, node.span.line, node.span.column, len(scheme))),
+            context.report,
+        )
+        if entry is None:
+            return INVALID
+        return Source(scheme, target, node.span)
+
+    def schema(self) -> Schema:
+        return {"type": "string", "pattern": f"^({'|'.join(SOURCES)}):"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from."""
+
+    scheme: str
+    target: str
+    span: Span
+
+    def __str__(self) -> str:
+        return f"{self.scheme}:{self.target}"
+
+
+Duration = Annotated[Any, As(TimeKind(("ep", "ba", "sec")))]
+Warmup = Annotated[Any, As(TimeKind(("ep", "ba", "%")))]
+Every = Annotated[Any, As(TimeKind(("ep", "ba")))]
+SourceText = Annotated[Any, As(SourceKind())]
+
+
+@dataclass(frozen=True)
+class Data(Section):
+    """Where the rows come from, how they are split, and what each field is made of.
+
+    source: where the rows come from, as `name:target`; paths are relative to the spec.
+    test: a second source, whose rows are the test split.
+    valid: a second source, whose rows are the validation split.
+    options: arguments of the source, such as `header` or `missing` of `csv`.
+    clean: steps that mend columns before anything is split or fitted.
+    split: how rows are divided; everything fitted is fitted on the training rows alone.
+    fields: what the model and the loss read, by name.
+    """
+
+    source: SourceText
+    fields: Annotated[dict[str, Any], As(NodeKind("fields", "a mapping of names to fields"))]
+    test: SourceText | None = None
+    valid: SourceText | None = None
+    options: Annotated[Any, As(NodeKind("options", "a mapping"))] = None
+    clean: list[Annotated[Call, Of(CLEANERS)]] = field(default_factory=list)
+    split: Annotated[Call, Of(SPLITS, "by", "random")] | None = None
+
+
+@dataclass(frozen=True)
+class Model(Section):
+    """The network: what goes in, the steps, what comes out.
+
+    inputs: names with signatures, such as `float[1, 28, 28]`; the batch axis is implied.
+    blocks: reusable lists of steps with typed parameters.
+    layers: the steps, in order; each takes the one before it unless `from` says otherwise.
+    outputs: the steps whose values come out; by default the last.
+    """
+
+    inputs: Annotated[Node, As(NodeKind("inputs", "a mapping of names to signatures"))]
+    layers: Steps
+    blocks: Annotated[Any, As(NodeKind("blocks", "a mapping of names to blocks"))] = None
+    outputs: list[Word] | None = None
+
+
+@dataclass(frozen=True)
+class EarlyStopping(Section):
+    """Stop when a number has not improved for a while, and go back to the best weights.
+
+    monitor: the number to watch, such as `valid/loss` or `valid/accuracy`.
+    patience: how many evaluations without improvement to wait.
+    min_delta: by how much a number must be better to count as better.
+    """
+
+    monitor: str = "valid/loss"
+    patience: Positive = 5
+    min_delta: NonNegative = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint(Section):
+    """When training is saved, to be resumed.
+
+    every: how often.
+    keep: how many of the latest to keep.
+    """
+
+    every: Every = Time(1, "ep")
+    keep: Positive = 2
+
+
+@dataclass(frozen=True)
+class Train(Section):
+    """How the network is trained.
+
+    loss: what is minimised, as a step: `{cross_entropy: [logits, label]}`.
+    optimizer: how weights follow their gradients.
+    schedule: how the learning rate changes.
+    batch: rows per step.
+    epochs: how often to go through the training rows.
+    steps: how many steps to take, instead of epochs.
+    duration: how long to train, as `10ep`, `500ba` or `30sec`, instead of epochs.
+    accumulate: how many batches to sum gradients over before each update.
+    clip_norm: the largest Euclidean norm of all gradients together.
+    shuffle: whether each epoch has an order of its own.
+    seed: what weights, order and dropout are drawn from.
+    evaluate_every: how often the validation split is evaluated.
+    early_stopping: when to stop before the end.
+    checkpoint: when training is saved, to be resumed.
+    """
+
+    loss: Annotated[Node, As(NodeKind("loss", "a loss"))]
+    optimizer: Annotated[Call, Of(OPTIMIZERS)]
+    schedule: Annotated[Call, Of(SCHEDULES)] | None = None
+    batch: Positive = 32
+    epochs: Positive | None = None
+    steps: Positive | None = None
+    duration: Duration | None = None
+    accumulate: Positive = 1
+    clip_norm: PositiveFloat | None = None
+    shuffle: bool = True
+    seed: int = 0
+    evaluate_every: Every = Time(1, "ep")
+    early_stopping: EarlyStopping | None = None
+    checkpoint: Checkpoint = Checkpoint()
+
+    @property
+    def length(self) -> Time:
+        """How long to train: ten epochs where nothing is said."""
+        if self.epochs is not None:
+            return Time(self.epochs, "ep")
+        if self.steps is not None:
+            return Time(self.steps, "ba")
+        length = self.duration or Time(10, "ep")
+        assert isinstance(length, Time)
+        return length
+
+
+@dataclass(frozen=True)
+class Evaluate(Section):
+    """How the network is judged.
+
+    metrics: what is computed on each split besides the loss.
+    slices: fields or columns by whose values the metrics are also reported apart.
+    batch: rows per evaluation step.
+    """
+
+    metrics: list[Annotated[Call, Of(METRICS)]] = field(default_factory=list)
+    slices: list[Word] = field(default_factory=list)
+    batch: Positive = 256
+
+
+@dataclass(frozen=True)
+class Sections(Section):
+    """A network, its data, how it is trained and judged.
+
+    spec: the version of the spec language: 1.
+    name: what runs and artefacts are called.
+    params: named values, for use as `$name` anywhere below, and for `--set params.name=…`.
+    data: where the rows come from and what is made of them.
+    model: the network.
+    train: how it is trained.
+    evaluate: how it is judged.
+    optimize: passes applied to the network for inference, in order.
+    """
+
+    spec: Literal[1]
+    model: Model
+    name: Word = "model"
+    params: Annotated[Any, As(NodeKind("params", "a mapping of names to values"))] = None
+    data: Data | None = None
+    train: Train | None = None
+    evaluate: Evaluate = Evaluate()
+    optimize: list[Annotated[Call, Of(PASSES)]] = field(default_factory=list)

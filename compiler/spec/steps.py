@@ -1,0 +1,236 @@
+"""Steps and blocks as they are written, before any layer is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .diagnostics import Report, Span, hint
+from .kinds import (
+    BoolKind,
+    FloatKind,
+    IntKind,
+    Kind,
+    NodeKind,
+    Param,
+    ScalarKind,
+    SizeKind,
+    TextKind,
+    params_of,
+)
+from .registry import LAYERS, Entry, Registry
+from .source import Key, Node
+
+SIBLINGS = ("from", "as", "repeat", "share")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer's name with its arguments, and the keys beside it."""
+
+    layer: Key
+    arguments: Node
+    span: Span
+    inputs: tuple[Key, ...] | None = None
+    name: Key | None = None
+    repeat: Node | None = None
+    share: Key | None = None
+    extras: dict[str, Node] | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A reusable list of steps: its parameters, the names of its inputs, its steps."""
+
+    name: Key
+    params: tuple[Param, ...]
+    inputs: tuple[Key, ...]
+    layers: Node
+
+
+def parse_steps(node: Node, report: Report, registry: Registry = LAYERS) -> list[Step]:
+    """The steps of a list; what cannot be read is reported and left out."""
+    if not isinstance(node.data, list):
+        report.error("E201", f"steps are a list, found {node}", node.span, help="write each step after a `-`")
+        return []
+    if not node.data:
+        report.error("E201", "the list of steps is empty", node.span)
+    steps = (parse_step(item, report, registry) for item in node.data)
+    return [step for step in steps if step is not None]
+
+
+def parse_step(node: Node, report: Report, registry: Registry = LAYERS, extras: tuple[str, ...] = ()) -> Step | None:
+    """One step: `relu`, `linear: 128`, `{conv: {…}, from: x, as: y}`."""
+    if isinstance(node.data, str):
+        return Step(Key(node.data, node.span), Node({}, node.span), node.span)
+    if not isinstance(node.data, dict):
+        report.error("E201", f"a step is a {registry.noun}'s name with its arguments, found {node}", node.span)
+        return None
+    keys = [key for key in node.keys() if key not in SIBLINGS and key not in extras]
+    if len(keys) != 1:
+        _report_keys(node, keys, report, registry)
+        return None
+    (key,) = keys
+    inputs, arguments = _inputs(node.data.get("from"), report), node.data[key]
+    if inputs is None and takes_names(registry.find(key), arguments):
+        inputs, arguments = _inputs(arguments, report), Node({}, arguments.span)
+    return Step(
+        key,
+        arguments,
+        key.span,
+        inputs,
+        _name(node.data.get("as"), "as", report),
+        node.data.get("repeat"),
+        _name(node.data.get("share"), "share", report),
+        {name: node.data[name] for name in extras if name in node.data},
+    )
+
+
+def _report_keys(node: Node, keys: list[Key], report: Report, registry: Registry) -> None:
+    if not keys:
+        report.error(
+            "E201",
+            f"this step names no {registry.noun}",
+            node.span,
+            help=f"write `- {registry.noun}: arguments`",
+        )
+        return
+    unknown = [key for key in keys if registry.find(key) is None]
+    odd = unknown[-1] if unknown and len(unknown) < len(keys) else keys[1]
+    listed = ", ".join(f"`{key}`" for key in keys)
+    advice = hint(odd, SIBLINGS)
+    help = advice if advice.startswith("did") else "start each step with a `-` of its own"
+    report.error("E201", f"a step has one {registry.noun}, this one has {listed}", odd.span, help=help)
+
+
+def takes_names(entry: Entry | None, arguments: Node) -> bool:
+    """Whether a list given as arguments is the list of inputs, as in `concat: [a, b]`."""
+    if entry is None or not isinstance(arguments.data, list):
+        return False
+    low, high = arity(entry)
+    return (high is None or high > 1) and all(isinstance(item.data, str) for item in arguments.data)
+
+
+def arity(entry: Entry) -> tuple[int, int | None]:
+    """How many inputs a layer takes, at least and at most (`None`: any number)."""
+    positional = [p for p in entry.parameters if p.kind is p.POSITIONAL_OR_KEYWORD or p.kind is p.POSITIONAL_ONLY][1:]
+    required = sum(1 for p in positional if p.default is p.empty)
+    if any(p.kind is p.VAR_POSITIONAL for p in entry.parameters):
+        return max(required, 1), None
+    return required, len(positional)
+
+
+def _inputs(node: Node | None, report: Report) -> tuple[Key, ...] | None:
+    if node is None:
+        return None
+    items = node.data if isinstance(node.data, list) else [node]
+    if not items or not all(isinstance(item.data, str) for item in items):
+        report.error("E203", f"`from` expects the name of a step, or a list of names, found {node}", node.span)
+        return None
+    return tuple(Key(str(item.data), item.span) for item in items)
+
+
+def _name(node: Node | None, what: str, report: Report) -> Key | None:
+    if node is None:
+        return None
+    if not isinstance(node.data, str) or not node.data.isidentifier():
+        report.error("E208", f"`{what}` expects a name of letters, digits and underscores, found {node}", node.span)
+        return None
+    return Key(node.data, node.span)
+
+
+def nested(step: Step, registry: Registry = LAYERS) -> Iterator[Node]:
+    """The lists of steps among a step's arguments."""
+    entry = registry.find(step.layer)
+    if entry is None:
+        return
+    names = [p.name for p in params_of(entry) if isinstance(p.kind, NodeKind)]
+    if isinstance(step.arguments.data, dict):
+        yield from (step.arguments.data[n] for n in names if n in step.arguments.data)
+    elif names and params_of(entry)[0].name == names[0]:
+        yield step.arguments
+
+
+def references(step: Step) -> set[str]:
+    """The names a step reads, those of the steps nested in it included."""
+    names = {str(name) for name in step.inputs or ()}
+    if step.share:
+        names.add(str(step.share))
+    for node in nested(step):
+        inner = parse_steps(node, Report())
+        own = {str(s.name) for s in inner if s.name}
+        for each in inner:
+            names |= references(each) - own
+    return names
+
+
+def parse_blocks(node: Node | None, report: Report) -> dict[str, Block]:
+    """The blocks of a `blocks` mapping; what cannot be read is reported and left out."""
+    blocks: dict[str, Block] = {}
+    if node is None or node.data is None:
+        return blocks
+    if not isinstance(node.data, dict):
+        report.error("E203", f"`blocks` expects a mapping of names to blocks, found {node}", node.span)
+        return blocks
+    for key in node.keys():
+        if key in LAYERS:
+            report.error(
+                "E221",
+                f"the block `{key}` hides the layer of that name",
+                key.span,
+                help="choose another name",
+            )
+            continue
+        block = _block(key, node.data[key], report)
+        if block:
+            blocks[str(key)] = block
+    return blocks
+
+
+def _block(key: Key, node: Node, report: Report) -> Block | None:
+    known = ("params", "inputs", "layers")
+    if not isinstance(node.data, dict):
+        report.error("E203", f"the block `{key}` expects a mapping with `params` and `layers`, found {node}", node.span)
+        return None
+    for name in node.keys():
+        if name not in known:
+            report.error("E214", f"a block has no key `{name}`", name.span, help=hint(name, known))
+    if "layers" not in node.data:
+        report.error("E213", f"the block `{key}` needs `layers`: a list of steps", key.span)
+        return None
+    inputs = _inputs(node.data.get("inputs"), report) or ()
+    params = _block_params(node.data.get("params"), report)
+    return Block(key, params, inputs, node.data["layers"])
+
+
+_TYPES: dict[str, Kind] = {
+    "int": SizeKind(), "float": FloatKind(), "bool": BoolKind(), "text": TextKind(), "any": ScalarKind(),
+}  # fmt: skip
+
+
+def _block_params(node: Node | None, report: Report) -> tuple[Param, ...]:
+    """Parameters of a block: `filters: int` must be given, `stride: 1` has a default."""
+    if node is None or node.data is None:
+        return ()
+    if not isinstance(node.data, dict):
+        report.error("E203", f"`params` expects a mapping of names to types or defaults, found {node}", node.span)
+        return ()
+    params = []
+    for key in node.keys():
+        value = node.data[key]
+        if isinstance(value.data, str) and value.data in _TYPES:
+            params.append(Param(str(key), _TYPES[value.data], ...))
+        elif isinstance(value.data, list | dict) or value.data is None:
+            message = f"the parameter `{key}` expects a type or a default, found {value}"
+            report.error("E203", message, value.span, help=f"types are {', '.join(f'`{t}`' for t in _TYPES)}")
+        else:
+            params.append(Param(str(key), _kind_of_default(value.data), value.data))
+    return tuple(params)
+
+
+def _kind_of_default(value: Any) -> Kind:
+    if isinstance(value, str) and value.startswith("$"):
+        return ScalarKind()
+    kinds: dict[type, Kind] = {bool: BoolKind(), int: IntKind(), float: FloatKind()}
+    return kinds.get(type(value), TextKind())
