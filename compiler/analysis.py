@@ -107,12 +107,12 @@ def last_uses(values: Sequence[Value], keep: Iterable[Value], alias: Callable[[V
     last = {v: i for i, v in enumerate(values)}
     for i, v in enumerate(values):
         for x in v.inputs:
-            last[x] = max(last[x], i)
+            last[x] = max(last.get(x, i), i)
     for v in keep:
         last[v] = len(values)
     for v in reversed(values):
         if alias(v) and v.inputs:
-            last[v.inputs[0]] = max(last[v.inputs[0]], last[v])
+            last[v.inputs[0]] = max(last.get(v.inputs[0], 0), last[v])
     return last
 
 

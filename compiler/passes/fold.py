@@ -7,7 +7,7 @@ from ..ops.conv import Conv
 from ..ops.elementwise import Sqrt
 from ..ops.linalg import Linear
 from ..ops.norm import BatchNorm
-from ..ops.shape import reshape
+from ..ops.shape import Size, reshape
 from ..rewrite import Replacement, Uses, mapped, rewrite, rule, with_roots
 from ..spec.registry import PASSES
 from .pipeline import Model
@@ -39,6 +39,8 @@ def fold_constants(model: Model) -> Model:
 
 def _foldable(value: Value) -> bool:
     if isinstance(value.op, Const | Input | Item) or isinstance(value.type_, tuple) or value.type.names:
+        return False
+    if isinstance(value.op, Size) and isinstance(value.op.dim, str):
         return False
     return value.type.nbytes() <= max(SMALL, sum(v.type.nbytes() for v in value.inputs))
 

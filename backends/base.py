@@ -1,0 +1,66 @@
+"""What a backend is, and how one is loaded by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from ..compiler.ir import Array, Graph, Value
+from ..compiler.passes import Model
+
+NAMES = ("numpy",)
+
+
+class State(Protocol):
+    """Parameters, buffers and optimizer slots in a backend's own arrays, shared by executables."""
+
+    def read(self) -> dict[str, Array]:
+        """A copy of every array, as NumPy has them."""
+
+    def write(self, arrays: Mapping[str, Array]) -> None:
+        """Set arrays by name; raises `KeyError` for a name and `ValueError` for a shape it has not."""
+
+
+class Executable(Protocol):
+    """A graph that runs: feeds in, outputs out; what the graph updates changes in its state."""
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
+
+
+class Backend(Protocol):
+    """Turns graphs into something that runs, or into a file that does."""
+
+    @property
+    def name(self) -> str: ...
+
+    def native(self, value: Value) -> bool:
+        """Whether the backend runs this value's op as it is; otherwise it is decomposed."""
+
+    def state(self, arrays: Mapping[str, Array]) -> State:
+        """Take arrays in, copying them."""
+
+    def compile(self, graph: Graph, state: State) -> Executable:
+        """Make a graph run on `state`, which holds its parameters and buffers by name."""
+
+    def export(self, model: Model, path: Path, notes: Mapping[str, str]) -> None:
+        """Write the model as a file that runs without trine; `notes` go into its heading."""
+
+
+class BackendError(RuntimeError):
+    """A backend that does not exist, or whose packages are not installed."""
+
+
+def load(name: str) -> Backend:
+    """The backend called `name`, imported on demand; raises `BackendError`."""
+    if name not in NAMES:
+        raise BackendError(f"there is no backend `{name}`: expected {' or '.join(f'`{n}`' for n in NAMES)}")
+    try:
+        module = importlib.import_module(f".{name}", __package__)
+    except ImportError as error:
+        raise BackendError(
+            f"the backend `{name}` needs the package `{error.name}`: pip install 'trine[{name}]'"
+        ) from error
+    backend: Backend = module.BACKEND
+    return backend

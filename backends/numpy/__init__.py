@@ -1,0 +1,270 @@
+"""NumPy: straight-line source over `np.*`, in buffers laid out once by liveness."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...compiler.analysis import Buffer, last_uses, pack
+from ...compiler.ir import Array, Const, Graph, Input, IRError, Type, Value, input_of, measure, order
+from ...compiler.ops import kernels as primitive_kernels
+from ...compiler.passes import Model, for_training
+from ...compiler.rewrite import bind, legalize
+from ..source import Writer, hint_of
+from . import kernels
+from .emit import is_view, kind_of, native, write
+
+__all__ = ["BACKEND", "NumpyBackend"]
+
+# How many shapes of one graph are kept ready to run.
+MAX_SHAPES = 32
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    name: getattr(module, name)
+    for module in (primitive_kernels, kernels)
+    for name in vars(module)
+    if callable(getattr(module, name)) and getattr(getattr(module, name), "__module__", "") == module.__name__
+}
+
+
+class NumpyState:
+    """Named arrays that updates write into: an array stays the same object for good."""
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self.arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
+
+    def read(self) -> dict[str, Array]:
+        return {name: array.copy() for name, array in self.arrays.items()}
+
+    def write(self, arrays: Mapping[str, Array]) -> None:
+        for name, array in arrays.items():
+            if self.arrays[name].shape != np.shape(array):
+                raise ValueError(f"{name}: {self.arrays[name].shape} cannot take {np.shape(array)}")
+            np.copyto(self.arrays[name], array)
+
+
+class NumpyExecutable:
+    """A graph on NumPy. Each combination of sizes of the named dims is compiled once.
+
+    Calls are serialised by a lock: the buffers belong to the executable.
+    """
+
+    def __init__(self, graph: Graph, state: NumpyState) -> None:
+        self.graph, self.state = graph, state
+        self._fed = {input_of(v).name: v.type for v in graph.inputs if input_of(v).role not in ("param", "buffer")}
+        self._compiled: OrderedDict[tuple[tuple[str, int], ...], Callable[..., dict[str, Array]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once. Raises `IRError` for a feed that is missing or of another type."""
+        arrays = [_checked(name, t, feeds) for name, t in self._fed.items()]
+        sizes = sizes_of(self._fed, feeds)
+        key = tuple(sorted(sizes.items()))
+        with self._lock:
+            run = self._compiled.get(key)
+            if run is None:
+                run = self._specialise(sizes)
+                self._compiled[key] = run
+                if len(self._compiled) > MAX_SHAPES:
+                    self._compiled.popitem(last=False)
+            return run(*arrays)
+
+    def source(self, sizes: Mapping[str, int]) -> str:
+        """The Python source that runs at the given sizes."""
+        return Program(self._lowered(sizes)).source
+
+    def _lowered(self, sizes: Mapping[str, int]) -> Graph:
+        return lower(self.graph, sizes)
+
+    def _specialise(self, sizes: Mapping[str, int]) -> Callable[..., dict[str, Array]]:
+        return Program(self._lowered(sizes)).load(self.state.arrays)
+
+
+def lower(graph: Graph, sizes: Mapping[str, int]) -> Graph:
+    """The graph at given sizes, in ops that NumPy runs, with what is then constant folded."""
+    bound, _ = for_training(Model(bind(graph, sizes)))
+    lowered, _ = for_training(Model(legalize(bound.graph, native, "numpy")))
+    return lowered.graph
+
+
+def sizes_of(declared: Mapping[str, Type], feeds: Mapping[str, Array]) -> dict[str, int]:
+    """The sizes of all named dims, read off the feeds, which must agree."""
+    sizes: dict[str, int] = {}
+    for name, t in declared.items():
+        for dim, size in measure(name, t, np.shape(feeds[name])).items():
+            if sizes.setdefault(dim, size) != size:
+                raise IRError(f"{name}: {dim} is {size} here and {sizes[dim]} elsewhere")
+    return sizes
+
+
+def _checked(name: str, t: Type, feeds: Mapping[str, Array]) -> Array:
+    if name not in feeds:
+        raise IRError(f"there is no value for the input {name}: {t}")
+    array = np.asarray(feeds[name])
+    if array.dtype != t.dtype.numpy:
+        raise IRError(f"{name}: expected {t}, got an array of dtype {array.dtype}")
+    return array
+
+
+class Program:
+    """A lowered graph of fixed sizes as the source of one function, and the buffers it writes into."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.values = [v for v in order(graph.roots) if not isinstance(v.op, Input | Const)]
+        self.writer = Writer(reserved=("np", *KERNELS))
+        self.last = last_uses([*graph.inputs, *self.values], graph.roots, _is_view)
+        self.place = {v: i for i, v in enumerate([*graph.inputs, *self.values])}
+        self.fed = [v for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
+        self.state = [v for v in graph.inputs if input_of(v).role in ("param", "buffer")]
+        self.updates = [(v, graph.input(name)) for name, v in graph.updates.items()]
+        self.in_place: dict[Value, Value] = {}
+        self.offsets, self.size = self._plan()
+        self.buffers: dict[str, tuple[int, Type]] = {}
+        self.source = self._write()
+
+    def _plan(self) -> tuple[dict[Value, int], int]:
+        """Where in the arena each value goes. What leaves the function is not in the arena."""
+        leaves = {_base(v) for v in self.graph.roots}
+        self.over: dict[Value, Value] = {}
+        owners: dict[Value, Buffer] = {}
+        for v in self.values:
+            if kind_of(v) not in ("ufunc", "into") or v in leaves or isinstance(v.type_, tuple):
+                continue
+            reused = self._reusable(v, owners)
+            if reused is not None:
+                self.over[v] = reused
+                owner = self._owner(v)
+                owners[owner] = Buffer(owners[owner].first, max(owners[owner].last, self.last[v]), owners[owner].size)
+            else:
+                owners[v] = Buffer(self.place[v], self.last[v], v.type.nbytes())
+        offsets, size = pack(list(owners.values()))
+        return dict(zip(owners, offsets, strict=True)), size
+
+    def _owner(self, v: Value) -> Value:
+        while v in self.over:
+            v = self.over[v]
+        return v
+
+    def _reusable(self, v: Value, owners: Mapping[Value, Buffer]) -> Value | None:
+        """An input that dies here and whose buffer a ufunc may write over."""
+        if kind_of(v) != "ufunc":
+            return None
+        for x in v.inputs:
+            mine = x in owners or x in self.over
+            if mine and x.type == v.type and self.last[x] == self.place[v]:
+                return x
+        return None
+
+    def _write(self) -> str:
+        w = self.writer
+        for v in (*self.fed, *self.state):
+            w.variables[v] = w.names.make(input_of(v).name)
+        for v in self.values:
+            w.heading(v.origin)
+            target = self._target(v)
+            text = write(w, v, target)
+            w.variables[v] = target or w.names.make(hint_of(v))
+            if text != w.variables[v]:
+                w.line(f"{w.variables[v]} = {text}" if target is None else text)
+        self._write_updates()
+        arguments = ", ".join(w.variables[v] for v in self.fed)
+        body = "\n    ".join([*w.lines, f"return {{{self._outputs()}}}"])
+        return f"def run({arguments}):\n    {body}\n"
+
+    def _target(self, v: Value) -> str | None:
+        """The buffer a value is written into: the state it updates, a place in the arena, or none."""
+        if isinstance(v.type_, tuple) or kind_of(v) not in ("ufunc", "into"):
+            return None
+        state = next((s for u, s in self.updates if u is v and self.last[s] <= self.place[v]), None)
+        if state is not None and kind_of(v) == "ufunc":
+            self.in_place[v] = state
+            return self.writer.variables[state]
+        owner = self._owner(v)
+        if owner not in self.offsets:
+            return None
+        if v in self.over:
+            return self.writer.variables[self.over[v]]
+        name = self.writer.names.make(hint_of(v))
+        self.buffers[name] = (self.offsets[owner], v.type)
+        return name
+
+    def _write_updates(self) -> None:
+        """Copy into the state what was not computed in place; what is itself state is copied first."""
+        w = self.writer
+        pairs = []
+        for v, state in self.updates:
+            if self.in_place.get(v) is state:
+                continue
+            text = w.argument(v, literal=False)
+            if isinstance(_base(v).op, Input):
+                copied = w.names.make("old")
+                w.line(f"{copied} = np.array({text})")
+                text = copied
+            pairs.append((w.variables[state], text))
+        for target, text in pairs:
+            w.line(f"np.copyto({target}, {text})")
+
+    def _outputs(self) -> str:
+        """What is returned: arrays of their own, not views of state or of what was fed."""
+        parts = []
+        for name, v in self.graph.outputs.items():
+            text = self.writer.argument(v, literal=False)
+            base = _base(v)
+            lent = isinstance(base.op, Input | Const) or base in self.in_place
+            parts.append(f"{name!r}: np.array({text})" if lent else f"{name!r}: np.asarray({text})")
+        return ", ".join(parts)
+
+    def load(self, state: Mapping[str, Array]) -> Callable[..., dict[str, Array]]:
+        """The function, with its buffers, constants and state in place."""
+        arena = np.zeros(max(self.size, 1), np.uint8)
+        namespace: dict[str, Any] = {"np": np, **KERNELS, **self.writer.constants}
+        for name, (offset, t) in self.buffers.items():
+            shape = tuple(int(d) for d in t.shape)
+            namespace[name] = arena[offset : offset + t.nbytes()].view(t.dtype.numpy).reshape(shape)
+        for v in self.state:
+            namespace[self.writer.variables[v]] = state[input_of(v).name]
+        # The source is our own: names are made by `Names`, everything else is a number or a table's text.
+        exec(compile(self.source, f"<{self.graph.name} on numpy>", "exec"), namespace)
+        function: Callable[..., dict[str, Array]] = namespace["run"]
+        return function
+
+
+def _is_view(v: Value) -> bool:
+    return not isinstance(v.op, Input | Const) and is_view(v)
+
+
+def _base(v: Value) -> Value:
+    """What a view shows."""
+    while _is_view(v):
+        v = v.inputs[0]
+    return v
+
+
+class NumpyBackend:
+    """The NumPy backend."""
+
+    name = "numpy"
+
+    def native(self, value: Value) -> bool:
+        return native(value)
+
+    def state(self, arrays: Mapping[str, Array]) -> NumpyState:
+        return NumpyState(arrays)
+
+    def compile(self, graph: Graph, state: Any) -> NumpyExecutable:
+        assert isinstance(state, NumpyState)
+        return NumpyExecutable(graph, state)
+
+    def export(self, model: Model, path: Path, notes: Mapping[str, str]) -> None:
+        from .export import export
+
+        export(model, path, notes)
+
+
+BACKEND = NumpyBackend()
