@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .ir import Const, Graph, Input, Item, Value, order
+from .ops.linalg import Gather
+from .ops.losses import CrossEntropy
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,12 @@ def last_uses(values: Sequence[Value], keep: Iterable[Value], alias: Callable[[V
     return last
 
 
+def dying(values: Sequence[Value], keep: Iterable[Value]) -> dict[Value, list[Value]]:
+    """For each value of a schedule, the values that nothing reads after it."""
+    last = last_uses(values, keep, lambda _: False)
+    return {v: [x for x in dict.fromkeys(v.inputs) if last[x] == i] for i, v in enumerate(values)}
+
+
 def peak_memory(graph: Graph, sizes: Mapping[str, int], alias: Callable[[Value], bool] | None = None) -> int:
     """The bytes of activations that a run needs at most at one time, by liveness.
 
@@ -133,3 +141,17 @@ def peak_memory(graph: Graph, sizes: Mapping[str, int], alias: Callable[[Value],
 
 
 VIEWS = frozenset({"Reshape", "Transpose", "BroadcastTo", "Slice", "Windows", "Item", "Split", "Flip"})
+
+
+def id_bounds(graph: Graph) -> dict[str, int]:
+    """For each input of ids, how many ids the graph has room for: rows of tables, classes of losses."""
+    bounds: dict[str, int] = {}
+    for v in graph.order():
+        match v:
+            case Value(Gather(axis=0), (table, Value(Input(name=name)))) | Value(
+                CrossEntropy(), (table, Value(Input(name=name)))
+            ):
+                room = table.shape[0] if isinstance(v.op, Gather) else table.shape[-1]
+                if isinstance(room, int):
+                    bounds[name] = min(bounds.get(name, room), room)
+    return bounds

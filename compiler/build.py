@@ -189,10 +189,8 @@ class _Walker:
             {**outputs, **extra},
             dict(self.builder.updates),
         )
-        needed = {n for head, _ in losses for n in (head.target,)} if self.mode != "infer" else set()
-        graph = _without_unread(
-            graph, set(self.spec.inputs) if self.mode == "infer" else set(self.spec.inputs) | needed
-        )
+        keep = {*self.spec.inputs, *(head.target for head, _ in losses if self.mode != "infer")}
+        graph = graph.prune_inputs(keep)
         graph.verify()
         return Network(graph, tuple(head for head, _ in losses), tuple(self.applied))
 
@@ -682,14 +680,3 @@ def _loss_outputs(losses: list[tuple[Head, Loss]]) -> dict[str, Value]:
         out[f"prediction/{head.target}"] = loss.prediction
     assert total is not None and weight is not None
     return {"loss": total / weight, "loss/total": total, "loss/weight": weight, **out}
-
-
-def _without_unread(graph: Graph, keep: set[str]) -> Graph:
-    """The graph without inputs that nothing reads, but for those in `keep` and its state."""
-    read = set(graph.order())
-    inputs = tuple(
-        v
-        for v in graph.inputs
-        if v in read or (isinstance(v.op, Input) and (v.op.name in keep or v.op.name in graph.updates))
-    )
-    return Graph(graph.name, inputs, graph.outputs, graph.updates)

@@ -470,11 +470,11 @@ class Graph:
     def with_outputs(self, outputs: Mapping[str, Value], updates: Mapping[str, Value] | None = None) -> Graph:
         return Graph(self.name, self.inputs, outputs, self.updates if updates is None else updates)
 
-    def prune_inputs(self) -> Graph:
-        """Without the inputs nothing reads, data and state that is updated excepted."""
+    def prune_inputs(self, keep: Container[str] = ()) -> Graph:
+        """Without the inputs that nothing reads, but for those named in `keep` and state that is updated."""
         used = set(self.order())
-        keep = tuple(v for v in self.inputs if v in used or input_of(v).role == "data")
-        return Graph(self.name, keep, self.outputs, self.updates)
+        inputs = tuple(v for v in self.inputs if v in used or (n := input_of(v).name) in keep or n in self.updates)
+        return Graph(self.name, inputs, self.outputs, self.updates)
 
     def verify(self) -> None:
         """Check what construction cannot: declared inputs, unique names, types of updates."""

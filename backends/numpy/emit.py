@@ -77,7 +77,8 @@ def _pad(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
         return f"np.pad({args[0]}, {op.pads!r}, constant_values={value})"
     w.line(f"{out}.fill({value})")
     inside = ", ".join(
-        ":" if isinstance(d, str) else f"{low}:{low + d}" for d, (low, _) in zip(v.inputs[0].shape, op.pads, strict=True)
+        ":" if isinstance(d, str) else f"{low}:{low + d}"
+        for d, (low, _) in zip(v.inputs[0].shape, op.pads, strict=True)
     )
     w.line(f"{out}[{inside}] = {args[0]}")
     return out

@@ -38,9 +38,7 @@ def columns(x: Array, kernel: Ints, stride: Ints, pads: Pads, dilation: Ints, gr
     return w.reshape(x.shape[0], groups, taps, int(np.prod(w.shape[-rank:])))
 
 
-def conv(
-    x: Array, weight: Array, bias: Array | None, stride: Ints, pads: Pads, dilation: Ints, groups: int
-) -> Array:
+def conv(x: Array, weight: Array, bias: Array | None, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Array:
     """Cross-correlation as one matrix product per row over gathered windows."""
     kernel = weight.shape[2:]
     size = [
@@ -87,9 +85,7 @@ def conv_input_grad(
     return x[(..., *(slice(low, low + s) for s, (low, _) in zip(size, pads, strict=True)))]
 
 
-def conv_weight_grad(
-    g: Array, x: Array, kernel: Ints, stride: Ints, pads: Pads, dilation: Ints, groups: int
-) -> Array:
+def conv_weight_grad(g: Array, x: Array, kernel: Ints, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Array:
     """The gradient of `conv` in its weight, whose window is `kernel`."""
     n, out = g.shape[:2]
     cols = columns(x, kernel, stride, pads, dilation, groups)

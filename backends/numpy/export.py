@@ -1,0 +1,160 @@
+"""One readable file that needs NumPy alone: the kernels a model uses, the model, its weights."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ...compiler.ir import Array, Const, Graph, Input, Item, Type, Value, input_of, order
+from ...compiler.analysis import dying
+from ...compiler.passes import Model
+from ...compiler.rewrite import legalize
+from ...files import write_atomically
+from ..source import Writer, hint_of
+from . import KERNELS
+from .emit import EMIT, native, write
+
+ORDER = (
+    "erf", "windows", "fold", "scatter_add", "pad", "columns", "depthwise", "conv", "conv_input_grad",
+    "conv_weight_grad", "max_pool", "max_pool_grad", "window_sum",
+)  # fmt: skip
+
+
+def export(model: Model, path: Path, notes: Mapping[str, str]) -> None:
+    """Write the model as a Python file with a function `predict`, atomically."""
+    write_atomically(path, module_source(model, notes).encode())
+
+
+def module_source(model: Model, notes: Mapping[str, str]) -> str:
+    """The text of the file."""
+    graph = legalize(model.graph, native, "numpy")
+    writer = Writer(reserved=("np", "base64", "io", "sys", "predict", "weights", "w", *ORDER))
+    body = _body(graph, writer)
+    arrays = dict(model.weights) | writer.constants
+    parts = [
+        _heading(graph, notes),
+        "from __future__ import annotations\n\nimport base64\nimport io\nimport sys\n\nimport numpy as np",
+        *(_kernel(name) for name in _kernels(graph)),
+        _CHECK,
+        body,
+        _LOAD,
+        _MAIN,
+        _weights(arrays),
+        'w = weights()\n\nif __name__ == "__main__":\n    main()\n',
+    ]
+    return "\n\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _heading(graph: Graph, notes: Mapping[str, str]) -> str:
+    takes = "\n".join(f"    {input_of(v).name}: {_type_words(v.type)}" for v in graph.by_role("data"))
+    gives = "\n".join(f"    {name}: {_type_words(v.type)}" for name, v in graph.outputs.items())
+    lines = [f"{key}: {value}" for key, value in notes.items()]
+    about = "\n".join(lines).replace("\\", "/").replace('"""', "'''")
+    return f'''"""{graph.name}: a network, compiled. It needs NumPy alone.
+
+{about}
+
+`predict` takes arrays by name
+
+{takes}
+
+and returns a dict of arrays
+
+{gives}
+
+As a program, it reads the inputs from an .npz file and writes the outputs to another:
+python model.py inputs.npz outputs.npz
+"""'''
+
+
+def _type_words(t: Type) -> str:
+    return f"{t.dtype.numpy.name} [{', '.join(map(str, t.shape))}]"
+
+
+def _kernels(graph: Graph) -> list[str]:
+    used = {name for v in graph.order() if type(v.op) in EMIT for name in EMIT[type(v.op)].kernels}
+    return [name for name in ORDER if name in used]
+
+
+def _kernel(name: str) -> str:
+    """A kernel's own source, in which `NDArray` names stay as annotations only."""
+    return inspect.getsource(KERNELS[name])
+
+
+def _body(graph: Graph, w: Writer) -> str:
+    data = graph.by_role("data")
+    for v in data:
+        w.variables[v] = w.names.make(input_of(v).name)
+    for name in graph.names:
+        w.names.taken.add(name)
+    arguments = ", ".join(w.variables[v] for v in data)
+    for v in data:
+        dtype, shape = v.dtype.numpy.name, tuple(None if isinstance(d, str) else d for d in v.shape)
+        w.line(f"{w.variables[v]} = check({input_of(v).name!r}, {w.variables[v]}, {shape!r}, np.{dtype})")
+    _sizes(data, w)
+    for v in graph.by_role("param", "buffer"):
+        w.variables[v] = f"w[{input_of(v).name!r}]"
+    values = [v for v in order(graph.roots) if not isinstance(v.op, Input | Const)]
+    values_set = set(values)
+    dead = dying(values, graph.roots)
+    for v in values:
+        w.heading(v.origin)
+        known = set(w.constants)
+        text = write(w, v, None)
+        for name in set(w.constants) - known:
+            text = re.sub(rf"\b{name}\b", f"w[{name!r}]", text)
+            w.variables.update({k: f"w[{name!r}]" for k, n in w.variables.items() if n == name})
+        w.variables[v] = w.names.make(hint_of(v))
+        w.line(f"{w.variables[v]} = {text}")
+        gone = [w.variables[x] for x in dead.get(v, ()) if x in values_set and not isinstance(x.op, Item)]
+        if gone:
+            w.line(f"del {', '.join(gone)}")
+    results = ", ".join(f"{name!r}: np.asarray({w.argument(v, literal=False)})" for name, v in graph.outputs.items())
+    lines = "\n    ".join([*w.lines, f"return {{{results}}}"])
+    return f"def predict({arguments}):\n    {lines}"
+
+
+def _sizes(data: list[Value], w: Writer) -> None:
+    """Variables for the named dims."""
+    seen: set[str] = set()
+    for v in data:
+        for axis, dim in enumerate(v.shape):
+            if isinstance(dim, str) and dim not in seen:
+                seen.add(dim)
+                w.line(f"{dim} = {w.variables[v]}.shape[{axis}]")
+
+
+_CHECK = '''def check(name, array, shape, dtype):
+    """The array as `dtype`, if its shape fits; a `None` in `shape` fits any size."""
+    array = np.asarray(array, dtype)
+    if array.ndim != len(shape) or any(s is not None and s != d for s, d in zip(shape, array.shape)):
+        raise ValueError(f"{name}: expected an array of shape {shape}, got {array.shape}")
+    return array'''
+
+_LOAD = '''def weights():
+    """The arrays of the model, by name."""
+    data = base64.b64decode("".join(WEIGHTS.split()))
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}'''
+
+_MAIN = '''def main():
+    """Read inputs from one .npz file, write outputs to another."""
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: python " + sys.argv[0] + " inputs.npz outputs.npz")
+    with np.load(sys.argv[1], allow_pickle=False) as inputs:
+        np.savez(sys.argv[2], **predict(**{name: inputs[name] for name in inputs.files}))'''
+
+
+def _weights(arrays: Mapping[str, Array]) -> str:
+    """The arrays as base64 text of an .npz file, in lines of 100 characters."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: np.asarray(array) for name, array in sorted(arrays.items())})  # type: ignore[arg-type]
+    text = base64.b64encode(buffer.getvalue()).decode()
+    lines = "\n".join(text[i : i + 100] for i in range(0, len(text), 100))
+    return f'WEIGHTS = """\n{lines}\n"""'

@@ -1,0 +1,1 @@
+"""Data in, numbers out: data, training, evaluation, checkpoints, runs."""

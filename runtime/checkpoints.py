@@ -1,0 +1,123 @@
+"""Tensors and training state on disk: safetensors and JSON, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from ..compiler.ir import Array
+from ..files import sync_folder, write_atomically
+
+
+class ArtefactError(Exception):
+    """A file that is missing, corrupt, or not what it claims to be (exit code 5)."""
+
+
+def save_tensors(path: Path, arrays: Mapping[str, Array], about: Mapping[str, str] | None = None) -> None:
+    """Write arrays to a safetensors file, atomically."""
+    contiguous = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
+    write_atomically(path, save(contiguous, metadata=dict(about or {})))
+
+
+def load_tensors(path: Path) -> dict[str, Array]:
+    """Read a safetensors file; raises `ArtefactError`."""
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ArtefactError(f"`{path}` cannot be read as safetensors: {error}") from error
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises `ArtefactError`."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"`{path}` cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ArtefactError(f"`{path}` holds no JSON object")
+    return data
+
+
+def save_json(path: Path, data: Mapping[str, Any]) -> None:
+    write_atomically(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+@dataclass
+class Position:
+    """Where training stands. With the seed, all else follows: order, dropout, learning rate."""
+
+    batches: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    train_total: float = 0.0
+    train_weight: float = 0.0
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything needed to go on as if nothing had happened."""
+
+    position: Position
+    state: dict[str, Array]
+    best: dict[str, Array] = field(default_factory=dict)
+
+
+STATE, BEST, POSITION = "state.safetensors", "best.safetensors", "position.json"
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, spec_hash: str, keep: int) -> Path:
+    """Write `step-<n>` under `folder`: a folder under a temporary name, then renamed into place.
+
+    Afterwards at most `keep` checkpoints remain. The position is written last: a folder without it
+    is not a checkpoint.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{checkpoint.position.batches:08d}"
+    partial = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
+    try:
+        save_tensors(partial / STATE, checkpoint.state)
+        if checkpoint.best:
+            save_tensors(partial / BEST, checkpoint.best)
+        save_json(partial / POSITION, {**asdict(checkpoint.position), "spec_hash": spec_hash})
+        if target.exists():
+            shutil.rmtree(target)
+        os.rename(partial, target)  # noqa: PTH104 (a folder onto a free name)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    sync_folder(folder)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints, oldest first."""
+    return sorted(path.parent for path in folder.glob(f"step-*/{POSITION}"))
+
+
+def load_checkpoint(path: Path, spec_hash: str) -> Checkpoint:
+    """Read a checkpoint; raises `ArtefactError` if it is corrupt or belongs to another spec."""
+    about = load_json(path / POSITION)
+    if about.pop("spec_hash", None) != spec_hash:
+        raise ArtefactError(f"`{path}` was made by another spec: start anew with `--overwrite`, or undo the change")
+    try:
+        position = Position(**about)
+    except TypeError as error:
+        raise ArtefactError(f"`{path / POSITION}` is not the position of a run: {error}") from error
+    best = load_tensors(path / BEST) if (path / BEST).exists() else {}
+    return Checkpoint(position, load_tensors(path / STATE), best)

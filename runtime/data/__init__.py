@@ -1,0 +1,45 @@
+"""Data in: sources, cleaning, splits, fields, and the data set they make.
+
+Importing this package registers every source, cleaning step, split and encoding.
+"""
+
+from __future__ import annotations
+
+from . import cleaning, fields, sources, splits
+from .dataset import (
+    Dataset,
+    Split,
+    check_against,
+    dataset_from_tables,
+    declare_fields,
+    declare_options,
+    load_dataset,
+    load_tables,
+    restore_fields,
+    transform,
+)
+from .fields import Encoder, Fitted
+from .table import Column, DataError, Table, from_arrays
+
+__all__ = [
+    "Column",
+    "DataError",
+    "Dataset",
+    "Encoder",
+    "Fitted",
+    "Split",
+    "Table",
+    "check_against",
+    "cleaning",
+    "dataset_from_tables",
+    "declare_fields",
+    "declare_options",
+    "fields",
+    "from_arrays",
+    "load_dataset",
+    "load_tables",
+    "restore_fields",
+    "sources",
+    "splits",
+    "transform",
+]

@@ -1,0 +1,314 @@
+"""From a spec's `data` section to arrays: read, clean, split, fit on training rows, transform."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...compiler.ir import Type
+from ...compiler.spec.diagnostics import Report, Span, hint
+from ...compiler.spec.expressions import Scope
+from ...compiler.spec.kinds import INVALID, Context, TaggedKind, params_of, read_arguments
+from ...compiler.spec.reader import Spec
+from ...compiler.spec.registry import ENCODERS, SOURCES, SPLITS, Call
+from ...compiler.spec.sections import Data, Source
+from ...compiler.spec.signatures import DTYPES, spec_type
+from ...compiler.spec.source import Key, Node
+from .fields import Encoder, FieldError, Fitted, State, restore
+from .splits import DEFAULT, NAMES
+from .table import Array, Column, DataError, Table, listed
+
+FIELD = TaggedKind(ENCODERS, "encode", "numbers")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The rows of one split: each field's array [rows, ...], and the table they were made of."""
+
+    arrays: dict[str, Array]
+    table: Table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Splits by name (`train`, and where there are such rows `valid` and `test`), and the fitted fields."""
+
+    splits: dict[str, Split]
+    fields: dict[str, Fitted]
+    fingerprint: str
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """`name.size` of every field of ids."""
+        return {f"{name}.size": field.size for name, field in self.fields.items() if field.size is not None}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of rows of each split."""
+        return {name: len(split) for name, split in self.splits.items()}
+
+    def state(self) -> dict[str, State]:
+        """Everything learnt from the training rows, for JSON; `restore_fields` reads it."""
+        return {name: field.state() for name, field in self.fields.items()}
+
+
+def restore_fields(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Fitted]:
+    """The fields that `Dataset.state` described."""
+    return {name: restore(saved) for name, saved in state.items()}
+
+
+def transform(fields: Mapping[str, Fitted], table: Table, names: Iterable[str]) -> dict[str, Array]:
+    """The arrays of the fields called `names`, for new rows; columns of other fields may be absent."""
+    for name in names:
+        if name not in fields:
+            raise DataError(f"there is no field `{name}`: {hint(name, fields)}")
+    return {name: fields[name].transform(table) for name in names}
+
+
+# ----------------------------------------------------------------------------------- declarations
+
+
+def declare_fields(data: Data, scope: Scope, report: Report) -> dict[str, Call]:
+    """Each field's encoder with its arguments, by name. Problems go to `report`; no data are read."""
+    node = data.fields
+    if not isinstance(node, Node) or not isinstance(node.data, dict) or not node.data:
+        span = node.span if isinstance(node, Node) else data.source.span
+        report.error("E203", f"`fields` expects a mapping of names to fields, found {node}", span)
+        return {}
+    found = {key: _declare_field(key, node.data[key], scope, report) for key in node.keys()}
+    return {str(key): call for key, call in found.items() if call is not None}
+
+
+def _declare_field(name: Key, node: Node, scope: Scope, report: Report) -> Call | None:
+    if not name.isidentifier():
+        report.error("E208", f"`{name}` cannot name a field: a name has letters, digits and underscores", name.span)
+        return None
+    call = FIELD.read(node, Context(scope, report, f"field `{name}`"))
+    if call is INVALID:
+        return None
+    assert isinstance(call, Call)
+    try:
+        call()
+    except FieldError as error:
+        report.error("E204", str(error), name.span)
+        return None
+    return call
+
+
+def declare_options(data: Data, scope: Scope, report: Report) -> dict[str, Any]:
+    """The arguments of the source. Problems go to `report`; no data are read."""
+    source: Source = data.source
+    node = data.options
+    if node is None or node.data is None:
+        node = Node({}, source.span)
+    if not isinstance(node.data, dict):
+        report.error("E203", f"`options` expects a mapping, found {node}", node.span)
+        return {}
+    context = Context(scope, report, f"source `{source.scheme}`")
+    return read_arguments(params_of(SOURCES[source.scheme]), node, context)[0] or {}
+
+
+# ---------------------------------------------------------------------------------------- loading
+
+
+def load_dataset(spec: Spec) -> Dataset:
+    """The data set of a spec. Raises `SpecError` for its declarations, `DataError` for its data."""
+    data = spec.sections.data
+    if data is None:
+        spec.report.check()
+        raise DataError(f"{spec.path.name} has no `data` section")
+    report = Report(dict(spec.report.sources))
+    calls = declare_fields(data, spec.scope, report)
+    options = declare_options(data, spec.scope, report)
+    report.check()
+    encoders: dict[str, Encoder] = {name: call() for name, call in calls.items()}
+    tables = load_tables(data, spec.folder, options, encoders)
+    return dataset_from_tables(tables, encoders, {name: call.span for name, call in calls.items()})
+
+
+def load_tables(
+    data: Data, folder: Path, options: Mapping[str, Any], fields: Mapping[str, Encoder]
+) -> dict[str, Table]:
+    """The rows of each split, cleaned, before anything is fitted; raises `DataError`.
+
+    A split may name its column by the field that is made of it.
+    """
+    tables = _read(data.source, folder, options)
+    for name, source in (("test", data.test), ("valid", data.valid)):
+        if source is not None:
+            tables[name] = _read_named(name, source, data.source, tables, folder, options)
+    tables = {name: _clean(table, data.clean) for name, table in tables.items()}
+    main = tables.pop("train")
+    split = None if data.split is None else _with_column(data.split, main, fields)
+    return {**_split(main, split, set(tables)), **tables}
+
+
+def _with_column(split: Call, table: Table, fields: Mapping[str, Encoder]) -> Call:
+    """The split with its argument `on` naming a column where it named a field of one column."""
+    name = split.args.get("on")
+    if name is None or name in table.columns or name not in fields or len(fields[name].columns) != 1:
+        return split
+    return Call(split.entry, {**split.args, "on": fields[name].columns[0]}, split.spans, split.span)
+
+
+def _read(source: Source, folder: Path, options: Mapping[str, Any]) -> dict[str, Table]:
+    """The tables of a source; one that has no splits of its own is all `train`."""
+    try:
+        found = SOURCES[source.scheme].function(source.target, folder, **options)
+    except DataError as error:
+        raise error.at(source.span) from None
+    return {"train": found} if isinstance(found, Table) else dict(found)
+
+
+def _read_named(
+    name: str, source: Source, main: Source, tables: Mapping[str, Table], folder: Path, options: Mapping[str, Any]
+) -> Table:
+    """A second source; it is read with the options of the first if it is of the same kind."""
+    if name in tables:
+        raise DataError(f"`{main}` brings its own {name} split, and `{name}` names another: {source}", source.span)
+    found = _read(source, folder, options if source.scheme == main.scheme else {})
+    if len(found) > 1:
+        raise DataError(
+            f"`{source}` brings splits of its own ({listed(list(found))}); name it as `source`", source.span
+        )
+    return found["train"]
+
+
+def _clean(table: Table, steps: Iterable[Call]) -> Table:
+    for step in steps:
+        try:
+            table = step(table)
+        except DataError as error:
+            raise error.at(step.span) from None
+    if not len(table):
+        raise DataError(f"{table.source} has no rows{' left after `clean`' if steps else ''}")
+    return table
+
+
+def _split(table: Table, call: Call | None, named: set[str]) -> dict[str, Table]:
+    """The table divided as `split` says. Splits with a source of their own take no share of it."""
+    call = call or Call(SPLITS["random"], {"train": None, "valid": None, "test": None, "seed": 0})
+    shares = {name: call.args.get(name) for name in NAMES}
+    for name in sorted(named):
+        if shares.get(name):
+            raise DataError(
+                f"`{name}` rows have a source of their own: "
+                f"a split of the others has no share for it, found {shares[name]:g}",
+                call.spans.get(name) or call.span,
+            )
+    if all(share is None for share in shares.values()):
+        shares = {name: 0.0 if name in named else DEFAULT[name] for name in NAMES}
+        shares["train"] = 1.0 - sum(share for name, share in shares.items() if name != "train" and share)
+    call = Call(call.entry, {**call.args, **shares}, call.spans, call.span)
+    try:
+        parts: Mapping[str, Array] = call(table)
+    except DataError as error:
+        raise error.at(call.span) from None
+    return {name: table.take(rows) for name, rows in parts.items()}
+
+
+def dataset_from_tables(
+    tables: Mapping[str, Table], fields: Mapping[str, Encoder], spans: Mapping[str, Span | None] | None = None
+) -> Dataset:
+    """A data set of tables that are split already: `{"train": table, "valid": table}`.
+
+    Every field is fitted on `train` alone. Raises `DataError`, at the field's place in `spans`.
+    """
+    if "train" not in tables or not len(tables["train"]):
+        raise DataError("there are no training rows: fields are fitted on the rows of `train`")
+    fitted: dict[str, Fitted] = {}
+    arrays: dict[str, dict[str, Array]] = {name: {} for name in tables}
+    for name, encoder in fields.items():
+        try:
+            fitted[name] = encoder.fit(tables["train"])
+            for split, table in tables.items():
+                arrays[split][name] = fitted[name].transform(table)
+        except DataError as error:
+            raise error.at((spans or {}).get(name)) from None
+    splits = {name: Split(arrays[name], table) for name, table in tables.items()}
+    columns = sorted({column for encoder in fields.values() for column in encoder.columns})
+    return Dataset(splits, fitted, fingerprint(tables, columns))
+
+
+def fingerprint(tables: Mapping[str, Table], columns: Iterable[str]) -> str:
+    """A SHA-256 digest of the values of `columns` in every split."""
+    digest = hashlib.sha256()
+    columns = list(columns)
+    for split in sorted(tables):
+        for name in columns:
+            column = tables[split].column(name)
+            digest.update(json.dumps([split, name, str(column.values.dtype), column.values.shape]).encode())
+            digest.update(_content(column))
+    return digest.hexdigest()
+
+
+def _content(column: Column) -> bytes:
+    """The bytes of a column; what stands where a value is missing does not count."""
+    if column.is_text:
+        cells = [None if absent else cell for cell, absent in zip(column.values, column.missing, strict=True)]
+        return json.dumps(cells).encode()
+    values = np.ascontiguousarray(column.values)
+    if column.missing.any() and not column.shape:
+        values = np.where(column.missing, np.zeros((), values.dtype), values)
+    return values.tobytes() + column.missing.tobytes()
+
+
+# ------------------------------------------------------------------------------- model against data
+
+
+def check_against(inputs: Mapping[str, Type], dataset: Dataset, bounds: Mapping[str, int] | None = None) -> None:
+    """Check a model's inputs against the data: each is a field of the same type.
+
+    `inputs` are graph types with the batch axis first; a named dim stands for any number, the same
+    in every input, and at most that in `bounds`. Raises `DataError`, which says both sides.
+    """
+    arrays = dataset.splits["train"].arrays
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, wanted in inputs.items():
+        if name not in arrays:
+            raise DataError(
+                f"the model's input `{name}` is {spec_type(wanted)}, and no field is called so: {hint(name, arrays)}"
+            )
+        found = _type_of(arrays[name])
+        both = f"the model's input `{name}` is {spec_type(wanted)}, the field `{name}` is {spec_type(found)}"
+        if wanted.rank != found.rank or wanted.dtype.floating != found.dtype.floating:
+            raise DataError(both + _advice(wanted, found))
+        for dim, size in zip(wanted.shape[1:], found.shape[1:], strict=True):
+            assert isinstance(size, int)
+            if isinstance(dim, int) and dim != size:
+                raise DataError(both)
+            if isinstance(dim, str):
+                _bind(dim, size, name, both, sizes, bounds or {})
+
+
+def _type_of(array: Array) -> Type:
+    """The type of a field's array, as graphs have it."""
+    return Type(("N", *array.shape[1:]), DTYPES["float" if array.dtype.kind == "f" else "int"])
+
+
+def _advice(wanted: Type, found: Type) -> str:
+    if wanted.dtype.floating and not found.dtype.floating:
+        return "; `encode: numbers` makes a field float"
+    if found.dtype.floating and not wanted.dtype.floating:
+        return "; `encode: ids` makes a field int"
+    return ""
+
+
+def _bind(
+    dim: str, size: int, name: str, both: str, sizes: dict[str, tuple[int, str]], bounds: Mapping[str, int]
+) -> None:
+    """Note what a named dim is in this field, or raise `DataError` where that cannot be."""
+    known, other = sizes.setdefault(dim, (size, name))
+    if known != size:
+        raise DataError(f"{both}: {dim} is {known} in the field `{other}` and {size} in this")
+    if dim in bounds and size > bounds[dim]:
+        raise DataError(f"{both}: {dim} is at most {bounds[dim]}")

@@ -1,0 +1,270 @@
+"""Columns of equal length, with what is missing and where each row came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...compiler.spec.diagnostics import Span, hint
+
+Array = NDArray[Any]
+Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+
+
+class DataError(Exception):
+    """A problem with the data: what was found, where, what was expected, and what to do."""
+
+    def __init__(self, message: str, span: Span | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.span = span
+
+    def at(self, span: Span | None) -> DataError:
+        """The same error with the place in the spec that it concerns, unless it has one."""
+        return DataError(self.message, self.span or span)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column: `values` [rows, ...] and which rows are missing.
+
+    Values are int64, float64, text (an object array of `str`), or numbers of any type with more
+    than one axis. What stands in `values` where a row is missing means nothing.
+    """
+
+    values: Array
+    missing: Mask
+
+    @property
+    def is_text(self) -> bool:
+        return self.values.dtype == object
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one row."""
+        return self.values.shape[1:]
+
+    def take(self, indices: Array) -> Column:
+        return Column(self.values[indices], self.missing[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Columns by name, the file or source they came from, and the number of each row there, from 1."""
+
+    columns: Mapping[str, Column]
+    source: str
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, indices: Array) -> Table:
+        """The rows at `indices` (or where a mask is true), in that order."""
+        return Table({name: c.take(indices) for name, c in self.columns.items()}, self.source, self.rows[indices])
+
+    def column(self, name: str) -> Column:
+        """The column called `name`; raises `DataError` where there is none."""
+        if name not in self.columns:
+            raise DataError(f"{self.source} has no column `{name}`: {hint(name, self.columns)}")
+        return self.columns[name]
+
+    def with_columns(self, columns: Mapping[str, Column]) -> Table:
+        """The same table with some columns added or replaced."""
+        return replace(self, columns={**self.columns, **columns})
+
+    def place(self, name: str) -> str:
+        """A column as messages call it."""
+        return f"column `{name}` of {self.source}"
+
+    def first(self, mask: Mask) -> int:
+        """The number of the first row where a mask is true."""
+        return int(self.rows[np.argmax(mask)])
+
+
+def make_table(columns: Mapping[str, Column], source: str) -> Table:
+    """A table of columns; raises `DataError` if there are none or they differ in length."""
+    if not columns:
+        raise DataError(f"{source} has no columns")
+    lengths = {name: len(column.values) for name, column in columns.items()}
+    first = next(iter(lengths))
+    for name, length in lengths.items():
+        if length != lengths[first]:
+            raise DataError(
+                f"{source}: column `{first}` has {lengths[first]} rows, column `{name}` has {length}; "
+                "all columns need the same number"
+            )
+    return Table(columns, source, np.arange(1, lengths[first] + 1, dtype=np.int64))
+
+
+def from_arrays(columns: Mapping[str, ArrayLike], source: str = "the given arrays") -> Table:
+    """A table of arrays or lists by name: strings become text, `None` and NaN are missing.
+
+    Raises `DataError` for lengths that differ and for values that are neither numbers nor text.
+    """
+    return make_table({name: as_column(name, value, source) for name, value in columns.items()}, source)
+
+
+def as_column(name: str, value: ArrayLike, source: str) -> Column:
+    """A column of an array or list [rows, ...]; raises `DataError` for what no column can hold."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise DataError(f"{source}: `{name}` has rows that differ in shape") from None
+    if array.ndim == 0:
+        raise DataError(f"{source}: `{name}` is a single value, expected one per row")
+    if array.dtype.kind in "biuf":
+        return _number_column(array, name, source)
+    if array.ndim == 1 and array.dtype.kind in "UO":
+        # np.asarray has turned None and NaN in a list of strings into text: go back to what was given.
+        return _object_column(array.tolist() if hasattr(value, "__array__") else list(cast("Any", value)), name, source)
+    raise DataError(
+        f"{source}: `{name}` holds {array.dtype} of shape {list(array.shape)}, "
+        "expected numbers, or text with one cell per row"
+    )
+
+
+def _number_column(array: Array, name: str, source: str) -> Column:
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{source}: `{name}` has numbers of 2**63 and above, which do not fit")
+    if array.ndim == 1:
+        array = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
+    elif array.dtype.kind == "b":
+        array = array.astype(np.uint8)
+    return Column(array, _missing_rows(array))
+
+
+def _missing_rows(array: Array) -> Mask:
+    """Which rows have a NaN anywhere."""
+    return rows_where(np.isnan(array)) if array.dtype.kind == "f" else np.zeros(len(array), np.bool_)
+
+
+def rows_where(mask: Mask) -> Mask:
+    """In which rows of a mask [rows, ...] anything is true."""
+    return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))), np.bool_)
+
+
+def _object_column(cells: Sequence[Any], name: str, source: str) -> Column:
+    missing = np.fromiter((cell is None or cell != cell for cell in cells), np.bool_, len(cells))
+    kept = [cell for cell, absent in zip(cells, missing, strict=True) if not absent]
+    if all(isinstance(cell, str) for cell in kept):
+        return text_column([str(cell) if cell == cell and cell is not None else "" for cell in cells], missing)
+    if not all(isinstance(cell, bool | int | float | np.number) for cell in kept):
+        odd = next(cell for cell in kept if not isinstance(cell, bool | int | float | np.number))
+        what = "mixes text and numbers" if isinstance(odd, str) else f"holds a {type(odd).__name__}"
+        raise DataError(f"{source}: `{name}` {what}; a column is either text or numbers")
+    numbers = _number_column(_as_numbers(kept, name, source), name, source).values
+    values = np.zeros(len(cells), numbers.dtype) if numbers.dtype.kind == "i" else np.full(len(cells), np.nan)
+    values[~missing] = numbers
+    return Column(values, missing)
+
+
+def _as_numbers(cells: list[Any], name: str, source: str) -> Array:
+    array = np.asarray(cells)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{source}: `{name}` has whole numbers that do not fit in 64 bits")
+    return array
+
+
+def text_column(cells: Iterable[str], missing: Mask) -> Column:
+    """A column of text."""
+    values = np.empty(len(missing), object)
+    values[:] = list(cells)
+    return Column(values, missing)
+
+
+def number_name(value: float) -> str:
+    """A number as a category is called: `3` for 3.0, `0.5` for 0.5."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def categories(column: Column) -> tuple[list[str], Rows]:
+    """The distinct values of a column by name, in sorted order, and each row's index (-1 where missing).
+
+    Numbers are sorted as numbers, text as text. The column has one value per row.
+    """
+    kept = column.values[~column.missing]
+    codes = np.full(len(column.values), -1, np.int64)
+    if column.is_text:
+        names = sorted(set(kept))
+        index = {name: i for i, name in enumerate(names)}
+        codes[~column.missing] = np.fromiter(map(index.__getitem__, kept), np.int64, len(kept))
+        return names, codes
+    values, inverse = np.unique(kept, return_inverse=True)
+    codes[~column.missing] = inverse
+    return [number_name(value) for value in values.tolist()], codes
+
+
+def listed(names: Sequence[str], limit: int = 8) -> str:
+    """Names as a message lists them: the first few, and how many more there are."""
+    text = ", ".join(f"`{name}`" for name in names[:limit])
+    return f"{text} and {len(names) - limit} more" if len(names) > limit else text
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def flat(table: Table, name: str, use: str) -> Column:
+    """The column `name`, which must have one value per row; raises `DataError`."""
+    column = table.column(name)
+    if column.shape:
+        raise DataError(
+            f"{table.place(name)} has an array {list(column.shape)} in each row; {use} needs a single value"
+        )
+    return column
+
+
+def numeric(table: Table, name: str, use: str) -> Column:
+    """The column `name`, which must hold finite numbers; raises `DataError`.
+
+    A column in which every value is missing may be taken as numbers.
+    """
+    column = table.column(name)
+    if column.is_text and column.missing.all():
+        return Column(np.full(len(table), np.nan), column.missing)
+    if column.is_text:
+        raise DataError(_text_message(table, name, column, use))
+    if column.values.dtype.kind == "f":
+        infinite = rows_where(np.isinf(column.values))
+        if infinite.any():
+            raise DataError(
+                f"{table.place(name)} has {counted(int(infinite.sum()), 'row')} with an infinite number, "
+                f"first at row {table.first(infinite)}; {use} needs finite numbers"
+            )
+    return column
+
+
+def _text_message(table: Table, name: str, column: Column, use: str) -> str:
+    odd = ~column.missing & np.fromiter((not is_number(cell) for cell in column.values), np.bool_, len(table))
+    if not odd.any():
+        cure = f"`clean: [{{as_number: {{columns: {name}}}}}]` makes numbers of it"
+        return f"{table.place(name)} is text, {use} needs numbers; {cure}"
+    example = str(column.values[np.argmax(odd)])[:40]
+    cure = "set `encode: ids` for categories, or mend the column in `data.clean` or by the source's `missing`"
+    return (
+        f"{table.place(name)} is text ({counted(int(odd.sum()), 'row')}, first `{example}` at row {table.first(odd)}), "
+        f"{use} needs numbers; {cure}"
+    )
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a finite number as files write it: no `nan`, `inf` or `1_000`."""
+    return parse_number(cell) is not None
+
+
+def parse_number(cell: str) -> float | None:
+    """The finite number a cell writes, or `None`."""
+    if not cell.isascii() or "_" in cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if abs(value) < float("inf") else None

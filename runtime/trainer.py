@@ -1,0 +1,326 @@
+"""The training loop. It knows steps, epochs, schedules and checkpoints; it knows no op and no backend."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Backend
+from ..compiler.build import build
+from ..compiler.initialisers import generator, initialise
+from ..compiler.ir import Array, DType, Graph, Value, input_of
+from ..compiler.passes import Model, for_training
+from ..compiler.rewrite import with_precision
+from ..compiler.spec.reader import Spec
+from ..compiler.spec.sections import Train
+from ..compiler.training import Training, learning_rate, training
+from .checkpoints import Checkpoint, Position
+from .evaluation import Evaluator, as_json, metrics_of
+from .metrics import direction
+from .progress import Listener, Silent
+from .runs import Run
+from .schedules import Schedule, constant
+
+
+class TrainingError(Exception):
+    """Training cannot go on: the loss is no longer a number (exit code 4)."""
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; it was saved first."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+# Between evaluations, the training loss is logged this many times.
+LOGS = 10
+
+
+class Trainer:
+    """Trains one spec on one data set, on any backend.
+
+    Every random draw is keyed by the seed, its purpose and a counter, so that a run resumed from a
+    checkpoint goes on bit by bit as it would have.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        splits: Mapping[str, Mapping[str, Array]],
+        backend: Backend,
+        run: Run | None = None,
+        listener: Listener | None = None,
+        dtype: DType = DType.f32,
+    ) -> None:
+        train = spec.sections.train
+        assert train is not None
+        self.spec, self.train, self.run, self.listener = spec, train, run, listener or Silent()
+        self.splits = splits
+        self.rows = splits["train"]
+        self.count = len(next(iter(self.rows.values())))
+        self.graphs: Training = training(spec, dtype)
+        self.position = Position()
+        self.best: dict[str, Array] = {}
+        main, apply = self._optimised()
+        self.state = backend.state(initial_state([g for g in (main, apply) if g], train.seed))
+        self.step_graph = main
+        self.executable = backend.compile(main, self.state)
+        self.apply = backend.compile(apply, self.state) if apply else None
+        self.random = main.by_role("random")
+        self.data = [input_of(v).name for v in main.by_role("data")]
+        network = build(spec, "evaluate")
+        if dtype is not DType.f32:
+            network = replace(network, graph=with_precision(network.graph, dtype))
+        self.evaluator = Evaluator(network, backend, self.state, spec.sections.evaluate.batch)
+        self.schedule: Schedule = train.schedule() if train.schedule else constant()
+        self.base_lr = learning_rate(train)
+        self._interrupt: int | None = None
+        self._check_schedule()
+
+    def _optimised(self) -> tuple[Graph, Graph | None]:
+        graphs = self.graphs
+        main = graphs.step or graphs.gather
+        assert main is not None
+        optimised = for_training(Model(main))[0].graph
+        return optimised, for_training(Model(graphs.apply))[0].graph if graphs.apply else None
+
+    # -- how long ----------------------------------------------------------------------------
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch; the last may be smaller."""
+        return -(-self.count // self.train.batch)
+
+    @property
+    def total(self) -> int | None:
+        """Batches in all; `None` when training is measured in seconds."""
+        length = self.train.length
+        return None if length.unit == "sec" else max(1, length.steps(self.per_epoch, 0))
+
+    def _check_schedule(self) -> None:
+        self.schedule.factor(0, self._updates(self.total), self._updates(self.per_epoch) or 1)
+
+    def _updates(self, batches: int | None) -> int | None:
+        return None if batches is None else -(-batches // self.train.accumulate)
+
+    def _finished(self) -> bool:
+        if self.total is not None:
+            return self.position.batches >= self.total
+        return self.position.seconds >= self.train.length.amount
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Train to the end. Raises `TrainingError` and `Interrupted`."""
+        position = self.position
+        self.listener.start(self.spec.name, self.total, position.batches)
+        with self._signals():
+            try:
+                while not self._finished() and not position.done:
+                    self._one_batch()
+                    self._after_batch()
+            finally:
+                self.listener.stop()
+        self._restore_best()
+
+    def _one_batch(self) -> None:
+        began = time.perf_counter()
+        position = self.position
+        feeds = self._feeds(position.batches)
+        lr = self._learning_rate()
+        if self.apply is None:
+            feeds |= {"lr": np.float64(lr), "step": np.float64(position.updates)}  # type: ignore[dict-item]
+        out = self.executable(feeds)
+        loss = float(out["loss"])
+        position.batches += 1
+        norm = self._finish_update(out, lr)
+        self._check_finite(loss, lr, norm)
+        position.train_total += float(out["loss/total"])
+        position.train_weight += float(out["loss/weight"])
+        position.seconds += time.perf_counter() - began
+        self.last = {"lr": lr, "grad_norm": norm}
+        self.listener.step(position.batches, loss, lr)
+
+    def _finish_update(self, out: Mapping[str, Array], lr: float) -> float:
+        """Count the update, or make it when enough batches were gathered; the gradients' norm."""
+        position = self.position
+        if self.apply is None:
+            position.updates += 1
+            return float(out["grad_norm"])
+        full = position.batches % self.train.accumulate == 0
+        if not full and position.batches != self.total:
+            return float("nan")
+        feeds = {"lr": np.float64(lr), "step": np.float64(position.updates)}
+        position.updates += 1
+        return float(self.apply(feeds)["grad_norm"])  # type: ignore[arg-type]
+
+    def _feeds(self, batch: int) -> dict[str, Array]:
+        """The rows of a batch, and its random inputs."""
+        epoch, place = divmod(batch, self.per_epoch)
+        rows = self._order(epoch)[place * self.train.batch : (place + 1) * self.train.batch]
+        feeds = {name: self.rows[name][rows] for name in self.data}
+        for value in self.random:
+            feeds[input_of(value).name] = uniform(value, len(rows), self.train.seed, batch)
+        return feeds
+
+    def _order(self, epoch: int) -> Array:
+        """The order of the training rows in an epoch."""
+        cached: tuple[int, Array] | None = getattr(self, "_cached_order", None)
+        if cached is None or cached[0] != epoch:
+            rng = generator(self.train.seed, "shuffle", epoch)
+            order = rng.permutation(self.count) if self.train.shuffle else np.arange(self.count)
+            self._cached_order = cached = (epoch, order)
+        return cached[1]
+
+    def _learning_rate(self) -> float:
+        per_epoch = self._updates(self.per_epoch) or 1
+        return self.base_lr * self.schedule.factor(self.position.updates, self._updates(self.total), per_epoch)
+
+    def _check_finite(self, loss: float, lr: float, norm: float) -> None:
+        if math.isfinite(loss) and not math.isinf(norm):
+            return
+        where = f"step {self.position.batches} (epoch {self.position.batches / self.per_epoch:.2f})"
+        what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradients are infinite"
+        raise TrainingError(
+            f"{what} at {where}, with a learning rate of {lr:.3g}. Lower `train.optimizer` `lr`, add a warmup, "
+            "or set `train.clip_norm`; checkpoints from before are kept"
+        )
+
+    # -- between batches ---------------------------------------------------------------------
+
+    def _after_batch(self) -> None:
+        every = self._every(self.train.evaluate_every)
+        batches, last = self.position.batches, self._finished()
+        if batches % max(1, every // LOGS) == 0 or last:
+            self._log_training()
+        if (batches % every == 0 or last) and "valid" in self.splits:
+            self._evaluate()
+        if batches % self._every(self.train.checkpoint.every) == 0 or last or self.position.done:
+            self.save()
+        if self._interrupt is not None:
+            self.save()
+            raise Interrupted(self._interrupt)
+
+    def _every(self, amount: Any) -> int:
+        return max(1, amount.steps(self.per_epoch, self.total or 0))
+
+    def _log_training(self) -> None:
+        position = self.position
+        if position.train_weight == 0:
+            return
+        self._row("train", {"loss": position.train_total / position.train_weight, **self.last})
+        position.train_total = position.train_weight = 0.0
+
+    def _evaluate(self) -> None:
+        metrics = self.evaluate("valid")
+        self._row("valid", metrics)
+        stopping = self.train.early_stopping
+        if stopping is None:
+            return
+        name = stopping.monitor.removeprefix("valid/")
+        if name not in metrics:
+            known = ", ".join(f"`valid/{k}`" for k in metrics)
+            raise TrainingError(
+                f"`early_stopping` monitors `{stopping.monitor}`, which is not computed: there is {known}"
+            )
+        self._watch(metrics[name], direction(name), stopping.min_delta, stopping.patience)
+
+    def _watch(self, value: float, goal: str, min_delta: float, patience: int) -> None:
+        """Keep the best weights; give up after `patience` evaluations without improvement."""
+        position = self.position
+        sign = 1.0 if goal == "min" else -1.0
+        if position.best is None or sign * value < sign * position.best - min_delta:
+            position.best, position.best_step, position.stale = value, position.batches, 0
+            self.best = self.weights()
+            return
+        position.stale += 1
+        if position.stale >= patience:
+            position.done = True
+            self.listener.note(f"stopped early: no improvement since step {position.best_step}")
+
+    def _restore_best(self) -> None:
+        if self.best:
+            self.state.write(self.best)
+
+    def _row(self, split: str, values: Mapping[str, float]) -> None:
+        row = {
+            "step": self.position.batches,
+            "epoch": round(self.position.batches / self.per_epoch, 4),
+            "split": split,
+            **as_json(values),
+            "seconds": round(self.position.seconds, 3),
+        }
+        if self.run:
+            self.run.append_metrics(row)
+        self.listener.row(row)
+
+    # -- what comes of it --------------------------------------------------------------------
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The loss and metrics on a split, with the weights as they are."""
+        outcome = self.evaluator.run(self.splits[split])
+        return metrics_of(outcome, self.evaluator.heads, self.spec.sections.evaluate.metrics)
+
+    def weights(self) -> dict[str, Array]:
+        """Copies of the parameters and of the buffers that inference reads."""
+        names = {input_of(v).name for v in self.graphs.network.graph.by_role("param", "buffer")}
+        return {name: array for name, array in self.state.read().items() if name in names}
+
+    def save(self) -> None:
+        """Write a checkpoint, where there is a run to write it to."""
+        if self.run is None:
+            return
+        checkpoint = Checkpoint(self.position, self.state.read(), self.best)
+        self.run.save_checkpoint(checkpoint, self.train.checkpoint.keep)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        self.position = checkpoint.position
+        self.best = checkpoint.best
+        self.state.write(checkpoint.state)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM ask for a stop after the batch; a second Ctrl-C stops at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self._interrupt is not None:
+                raise KeyboardInterrupt
+            self._interrupt = number
+
+        try:
+            before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: whoever embeds us handles signals
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def initial_state(graphs: list[Graph], seed: int) -> dict[str, Array]:
+    """The first values of all parameters, buffers and slots of some graphs."""
+    values: dict[str, Value] = {}
+    for graph in graphs:
+        values |= {input_of(v).name: v for v in graph.by_role("param", "buffer")}
+    return {name: initialise(value, seed) for name, value in values.items()}
+
+
+def uniform(value: Value, rows: int, seed: int, batch: int) -> Array:
+    """The numbers of a random input for a batch: uniform on [0, 1), the same on every backend."""
+    declared = input_of(value)
+    shape = (rows, *(int(d) for d in declared.t.shape[1:]))
+    drawn = generator(seed, declared.name, batch).random(shape, np.float32)
+    return drawn.astype(declared.t.dtype.numpy, copy=False)
