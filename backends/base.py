@@ -47,6 +47,9 @@ class Backend(Protocol):
     def export(self, model: Model, path: Path, notes: Mapping[str, str]) -> None:
         """Write the model as a file that runs without trine; `notes` go into its heading."""
 
+    def source(self, model: Model) -> str:
+        """What the model runs as, for people to read."""
+
 
 class BackendError(RuntimeError):
     """A backend that does not exist, or whose packages are not installed."""

@@ -18,7 +18,7 @@ class Names:
         self.taken = set(reserved) | set(keyword.kwlist)
 
     def make(self, hint: str) -> str:
-        base = re.sub(r"\W", "_", hint) or "x"
+        base = re.sub(r"\W", "_", hint, flags=re.ASCII) or "x"
         base = f"x{base}" if base[0].isdigit() else base
         name, n = base, 2
         while name in self.taken:

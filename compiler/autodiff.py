@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .ir import Graph, Item, Value, constant, order, origin
+from .ir import Graph, IRError, Item, Value, constant, order, origin
 from .ops.elementwise import Add
 from .ops.shape import sum_to, zeros_like
 from .rewrite import legalize
@@ -20,6 +20,8 @@ def gradients(of: Value, wrt: Sequence[Value]) -> list[Value]:
 
     `of` must come from a graph legalized by `differentiable` (see `grad`).
     """
+    if of.shape != ():
+        raise IRError(f"gradients: {of.type} is not a scalar")
     values = order([of])
     active = _active(values, wrt)
     grads: dict[Value, Value] = {of: constant(1.0, of.dtype)}

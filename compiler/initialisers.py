@@ -31,7 +31,7 @@ def initialise(value: Value, seed: int) -> Array:
         return np.zeros(shape, declared.t.dtype.numpy)
     function = INITIALISERS[init.name].function
     drawn = function(generator(seed, "init", declared.name), shape, **dict(init.args))
-    return np.ascontiguousarray(drawn, declared.t.dtype.numpy)
+    return np.asarray(drawn, declared.t.dtype.numpy, order="C")
 
 
 def fans(shape: Shape) -> tuple[int, int]:

@@ -7,6 +7,7 @@ ill-typed graphs cannot exist.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -105,8 +106,10 @@ class Type:
         head, bracket, rest = text.strip().partition("[")
         if not bracket or not rest.endswith("]"):
             raise IRError(f"not a type: {text!r}")
+        if head not in DType.__members__.values():
+            raise IRError(f"not an element type: {head!r}")
         dims = [dim.strip() for dim in rest[:-1].split(",") if dim.strip()]
-        return cls(tuple(int(dim) if dim.lstrip("-").isdigit() else dim for dim in dims), DType(head))
+        return cls(tuple(int(dim) if dim.isdigit() else dim for dim in dims), DType(head))
 
 
 def bind_dims(shape: Iterable[Dim], sizes: Mapping[str, int]) -> Shape:
@@ -142,6 +145,7 @@ Grads = Sequence["Value | None"]
 
 
 @dataclass_transform(frozen_default=True)
+@dataclass(frozen=True, eq=False)
 class Op:
     """An operation. Each subclass is a frozen dataclass; its fields are its attributes.
 
@@ -153,8 +157,18 @@ class Op:
     differentiable: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
-        dataclass(frozen=True)(cls)
+        if any(not str(kind).startswith("ClassVar") for kind in inspect.get_annotations(cls).values()):
+            dataclass(frozen=True, eq=False, repr=False, match_args=False)(cls)
         OPS[cls.__name__] = cls
+
+    def __eq__(self, other: object) -> bool:
+        return self.__class__ is other.__class__ and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash((self.__class__, *self.__dict__.values()))
+
+    def __repr__(self) -> str:
+        return f"{self.kind}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
 
     # Each op states its own arity: `*args: Any, **kwargs: Any` lets a subclass name its inputs.
 
@@ -182,11 +196,11 @@ class Op:
         """
         raise NotImplementedError(f"{self.kind} has no gradient of its own")
 
-    def flops(self, out: Any, *inputs: Type) -> int:
-        """Floating-point operations for one application; named dims count as one."""
+    def flops(self, *args: Any, **kwargs: Any) -> int:
+        """Called with the types (output, *inputs): floating-point operations; named dims count as one."""
         if not self.is_composite:
             return 0
-        holes = [Input(f"x{i}", t)() for i, t in enumerate(inputs)]
+        holes = [Input(f"x{i}", t)() for i, t in enumerate(args[1:])]
         return sum(v.flops for v in order(as_values(self.decompose(*holes))))
 
     @property
@@ -210,6 +224,8 @@ class Value:
     """An op applied to values. Use `Op.__call__` to make one."""
 
     __slots__ = ("__weakref__", "inputs", "op", "origin", "type_")
+    # `match` on values reads like the tree it matches: Value(Mul(), (x, y)).
+    __match_args__ = ("op", "inputs")
 
     op: Op
     inputs: tuple[Value, ...]
@@ -229,8 +245,12 @@ class Value:
         if known is not None:
             return known
         value = object.__new__(cls)
-        value.op, value.inputs, value.origin, value.type_ = op, inputs, place, infer()
+        for name, part in (("op", op), ("inputs", inputs), ("origin", place), ("type_", infer())):
+            object.__setattr__(value, name, part)
         return cls._interned.setdefault(key, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a value cannot change: {name}")
 
     @property
     def type(self) -> Type:
@@ -309,10 +329,6 @@ class Value:
         return f"<{self.op.kind}: {', '.join(map(str, self.types))}>"
 
 
-# `match` on values reads like the tree it matches: Value(Mul(), (x, y)).
-Value.__match_args__ = ("op", "inputs")  # type: ignore[attr-defined]
-
-
 class Item(Op):
     """Output number `index` of a multi-output value."""
 
@@ -333,7 +349,7 @@ class Frozen:
     LARGE = 1024
 
     def __init__(self, array: Array) -> None:
-        self.array = np.ascontiguousarray(array).reshape(np.shape(array))
+        self.array = np.array(array, order="C")
         self.array.flags.writeable = False
         small = self.array.nbytes <= self.LARGE
         self._key: object = (self.array.tobytes(), self.array.dtype.str, self.array.shape) if small else id(self)
@@ -503,7 +519,7 @@ def evaluate(roots: Iterable[Value], feeds: Mapping[str, Array]) -> list[Array]:
     values = order(roots)
     for v in values:
         if isinstance(v.op, Input):
-            sizes |= measure(v.op.name, v.op.t, np.shape(feeds[v.op.name]))
+            agree(sizes, v.op.name, measure(v.op.name, v.op.t, np.shape(feeds[v.op.name])))
     results: dict[Value, Any] = {}
     for v in values:
         op = bind_op(v.op, sizes) if sizes else v.op
@@ -526,6 +542,13 @@ def measure(name: str, declared: Type, shape: Sequence[int]) -> dict[str, int]:
         if expected != size:
             raise IRError(f"{name}: expected {declared}, got an array of shape {tuple(shape)}")
     return sizes
+
+
+def agree(sizes: dict[str, int], name: str, measured: Mapping[str, int]) -> None:
+    """Add the sizes read off one input to those known; raises `IRError` where they contradict."""
+    for dim, size in measured.items():
+        if sizes.setdefault(dim, size) != size:
+            raise IRError(f"{name}: {dim} is {size} here and {sizes[dim]} elsewhere")
 
 
 def bind_op(op: Op, sizes: Mapping[str, int]) -> Op:

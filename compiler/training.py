@@ -180,7 +180,8 @@ def accumulated_step(graph: Graph, train: Train) -> tuple[Graph, Graph]:
 def optimize(params: list[Value], grads: list[Value], train: Train) -> tuple[list[Value], dict[str, Value], Value]:
     """Clip the gradients and update the parameters: new inputs, updates, and the gradients' norm."""
     lr, step = (Input(name, Type((), DType.f64), "hyper")() for name in ("lr", "step"))
-    inputs, updates = [lr, step], {}
+    inputs: list[Value] = [lr, step]
+    updates: dict[str, Value] = {}
     with origin(Origin("optimizer")):
         norm = global_norm(grads)
         if train.clip_norm is not None:

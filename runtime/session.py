@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import Backend, load as load_backend
+from ..backends.base import Backend
+from ..backends.base import load as load_backend
 from ..compiler import build as builder
 from ..compiler.analysis import id_bounds
 from ..compiler.build import Head, Network, build
@@ -114,14 +115,21 @@ class Trained:
     model: LoadedModel
 
 
-def prepare(spec: Spec) -> tuple[Spec, Dataset]:
-    """The spec with the sizes that its data define, and the data; both checked against each other."""
+Columns = Mapping[str, Mapping[str, Any]]
+
+
+def prepare(spec: Spec, data: Columns | None = None) -> tuple[Spec, Dataset]:
+    """The spec with the sizes that its data define, and the data; both checked against each other.
+
+    `data` are columns by name for each split, to use instead of the spec's source.
+    """
     if spec.sections.data is None or spec.sections.train is None:
         missing = "data" if spec.sections.data is None else "train"
         raise UsageError(
             f"`{spec.path}` has no `{missing}` section: there is nothing to train {'on' if missing == 'data' else ''}".rstrip()
         )
-    dataset = load_dataset(spec)
+    tables = None if data is None else {name: from_arrays(columns, name) for name, columns in data.items()}
+    dataset = load_dataset(spec, tables)
     sized = spec.with_sizes(dataset.sizes)
     network = build(sized, "train")
     _check_data(sized, network, dataset)
@@ -154,6 +162,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     dtype: DType = DType.f32,
+    data: Columns | None = None,
 ) -> Trained:
     """Train a spec, evaluate it on every split, and leave a run at `out` (nowhere if it is `None`).
 
@@ -161,7 +170,7 @@ def train(
     """
     if resume and out is None:
         raise UsageError("only a run with a folder can be resumed")
-    sized, dataset = prepare(spec)
+    sized, dataset = prepare(spec, data)
     run, checkpoint = None, None
     if out is not None:
         run = Run(out, sized.hash) if resume and out.exists() else Run.create(out, sized, overwrite)
@@ -393,13 +402,36 @@ def evaluate(path: str | Path, split: str = "test", backend: str = "numpy") -> d
     return summarise(model, split, outcome, dataset, {split: model.metrics_of(outcome)})
 
 
-def compile_to(path: Path, spec: Spec, weights: Mapping[str, Array], backend: str = "numpy") -> list[Record]:
-    """Write a spec with weights as a file that runs without trine."""
+def is_run(path: str | Path) -> bool:
+    """Whether a path is the folder of a run, and not a spec."""
+    return not str(path).startswith(ZOO) and Path(path).is_dir()
+
+
+def open_source(source: str | Path, overrides: Iterable[str] = ()) -> tuple[Spec, dict[str, Array]]:
+    """A spec whose sizes are known, with weights: those of a run, or those training would start from."""
+    if is_run(source):
+        if list(overrides):
+            raise UsageError(f"`{source}` is a run: `--set` changes specs, before they are trained")
+        model = load(source)
+        return model.spec, model.weights
+    spec = open_spec(source, overrides)
+    if spec.unknown_sizes:
+        spec = spec.with_sizes(load_dataset(spec).sizes)
+    return spec, initial_weights(spec)
+
+
+def compile_source(
+    source: str | Path, out: Path, overrides: Iterable[str] = (), backend: str = "numpy"
+) -> list[Record]:
+    """Write a run, or a spec with its initial weights, as a file that runs without trine."""
+    if out.suffix != ".py":
+        raise UsageError(f"cannot compile to `{out}`: a file ending in `.py` is written for NumPy")
+    spec, weights = open_source(source, overrides)
     model, records = inference_model(spec, weights)
     notes = {
         "spec": spec.name,
         "spec hash": spec.hash,
         "compiled by": f"trine {trine_version()}, Python {sys.version.split()[0]}",
     }
-    load_backend(backend).export(model, path, notes)
+    load_backend(backend).export(model, out, notes)
     return records

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from ..compiler.ir import Array, DType, Graph, Value, input_of
 from ..compiler.passes import Model, for_training
 from ..compiler.rewrite import with_precision
 from ..compiler.spec.reader import Spec
-from ..compiler.spec.sections import Train
+from ..compiler.spec.sections import Time
 from ..compiler.training import Training, learning_rate, training
 from .checkpoints import Checkpoint, Position
 from .evaluation import Evaluator, as_json, metrics_of
@@ -211,7 +210,7 @@ class Trainer:
             self.save()
             raise Interrupted(self._interrupt)
 
-    def _every(self, amount: Any) -> int:
+    def _every(self, amount: Time) -> int:
         return max(1, amount.steps(self.per_epoch, self.total or 0))
 
     def _log_training(self) -> None:

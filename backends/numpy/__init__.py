@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...compiler.analysis import Buffer, last_uses, pack
-from ...compiler.ir import Array, Const, Graph, Input, IRError, Type, Value, input_of, measure, order
+from ...compiler.ir import Array, Const, Graph, Input, IRError, Type, Value, agree, input_of, measure, order
 from ...compiler.ops import kernels as primitive_kernels
 from ...compiler.passes import Model, for_training
 from ...compiler.rewrite import bind, legalize
@@ -96,9 +96,7 @@ def sizes_of(declared: Mapping[str, Type], feeds: Mapping[str, Array]) -> dict[s
     """The sizes of all named dims, read off the feeds, which must agree."""
     sizes: dict[str, int] = {}
     for name, t in declared.items():
-        for dim, size in measure(name, t, np.shape(feeds[name])).items():
-            if sizes.setdefault(dim, size) != size:
-                raise IRError(f"{name}: {dim} is {size} here and {sizes[dim]} elsewhere")
+        agree(sizes, name, measure(name, t, np.shape(feeds[name])))
     return sizes
 
 
@@ -117,7 +115,7 @@ class Program:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.values = [v for v in order(graph.roots) if not isinstance(v.op, Input | Const)]
-        self.writer = Writer(reserved=("np", *KERNELS))
+        self.writer = Writer(reserved=("np", "run", *KERNELS))
         self.last = last_uses([*graph.inputs, *self.values], graph.roots, _is_view)
         self.place = {v: i for i, v in enumerate([*graph.inputs, *self.values])}
         self.fed = [v for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
@@ -265,6 +263,11 @@ class NumpyBackend:
         from .export import export
 
         export(model, path, notes)
+
+    def source(self, model: Model) -> str:
+        from .export import module_source
+
+        return module_source(model, {}, embed=False)
 
 
 BACKEND = NumpyBackend()

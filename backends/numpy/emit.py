@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import numpy as np
+
 from ...compiler.ir import Const, DType, Item, Op, Value
 from ...compiler.ops import conv, elementwise, linalg, reduce, shape
-from ..source import Writer, shape_text
+from ..source import Writer, literal_of, shape_text
 
 Kind = Literal["ufunc", "into", "fresh", "view"]
 Write = Callable[[Writer, Value, Sequence[str], str | None], str]
@@ -67,12 +69,12 @@ def _reshape(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
 
 def _slice(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     bounds = cast(shape.Slice, v.op).bounds
-    return f"{args[0]}[{', '.join(':' if b is None else f'{b[0]}:{b[1]}' for b in bounds)}]"
+    return f"{args[0]}[{', '.join(':' if b is None else f'{b[0]}:{b[1]}' for b in bounds) or '...'}]"
 
 
 def _pad(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     op = cast(shape.Pad, v.op)
-    value = "-np.inf" if op.value == float("-inf") else repr(op.value)
+    value = literal_of(np.asarray(op.value))
     if out is None:
         return f"np.pad({args[0]}, {op.pads!r}, constant_values={value})"
     w.line(f"{out}.fill({value})")
@@ -80,7 +82,7 @@ def _pad(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
         ":" if isinstance(d, str) else f"{low}:{low + d}"
         for d, (low, _) in zip(v.inputs[0].shape, op.pads, strict=True)
     )
-    w.line(f"{out}[{inside}] = {args[0]}")
+    w.line(f"{out}[{inside or '...'}] = {args[0]}")
     return out
 
 
@@ -135,13 +137,18 @@ def _window(op: Any) -> str:
 
 def _avg_pool(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     op = cast(conv.AvgPool, v.op)
-    counts = op._counts(v.inputs[0])
-    total = f"window_sum({args[0]}, {op.kernel!r}, {op.stride!r}, {op.pads!r})"
-    return f"{total} / {w.argument(counts, literal=True)}"
+    window = f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"
+    total = f"window_sum({args[0]}, {window})"
+    if op.counts_vary and v.type.names - set(v.shape[: v.rank - len(op.kernel)]):
+        ones = f"np.ones({args[0]}.shape[-{len(op.kernel)}:], {_dtype(v.dtype)})"
+        return f"{total} / window_sum({ones}, {window})"
+    return f"{total} / {w.argument(op.counts(v.inputs[0].type), literal=True)}"
 
 
-def _axes(op: Any) -> str:
-    return f"axis={op.axes!r}, keepdims=True"
+def _sum(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+    dtype = "" if v.dtype.floating else f", dtype={_dtype(v.dtype)}"  # NumPy widens whole numbers
+    end = f", out={out}" if out else ""
+    return f"np.sum({args[0]}, axis={cast(reduce.Sum, v.op).axes!r}{dtype}, keepdims=True{end})"
 
 
 def _axis(op: Any) -> str:
@@ -166,7 +173,7 @@ EMIT: dict[type[Op], Emit] = {
     s.Flip: Emit("view", _call("np.flip", extra=lambda op: f"axis={op.axis}")),
     s.Size: Emit("fresh", _size),
     s.Iota: Emit("fresh", _iota),
-    r.Sum: _into("np.sum", _axes),
+    r.Sum: Emit("into", _sum),
     r.Max: _into("np.max", _axis),
     r.ArgMax: _into("np.argmax", _axis),
     r.CumSum: _into("np.cumsum", lambda op: f"axis={op.axis}"),
@@ -176,9 +183,9 @@ EMIT: dict[type[Op], Emit] = {
     lin.Gather: Emit("fresh", _call("np.take", extra=lambda op: f"axis={op.axis}")),
     lin.ScatterAdd: _kernel("scatter_add", extra=lambda op: f"{op.axis}, {op.size[0]}"),
     c.Windows: _kernel("windows", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.dilation!r}", kind="view"),
-    c.Fold: _kernel("fold", extra=lambda op: f"{op.size!r}, {op.stride!r}, {op.dilation!r}"),
+    c.Fold: _kernel("fold", extra=lambda op: f"{shape_text(op.size)}, {op.stride!r}, {op.dilation!r}"),
     c.Conv: Emit("fresh", _conv, ("windows", "pad", "columns", "depthwise", "conv")),
-    c.ConvInputGrad: _kernel("conv_input_grad", "fold", extra=lambda op: f"{op.size!r}, {_window(op)}"),
+    c.ConvInputGrad: _kernel("conv_input_grad", "fold", extra=lambda op: f"{shape_text(op.size)}, {_window(op)}"),
     c.ConvWeightGrad: _kernel(
         "conv_weight_grad", "windows", "pad", "columns", extra=lambda op: f"{op.size!r}, {_window(op)}"
     ),

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...compiler.ir import Array, Const, Graph, Input, Item, Type, Value, input_of, order
 from ...compiler.analysis import dying
+from ...compiler.ir import Array, Const, Graph, Input, Item, Type, Value, input_of, order
 from ...compiler.passes import Model
 from ...compiler.rewrite import legalize
 from ...files import write_atomically
@@ -31,11 +31,13 @@ def export(model: Model, path: Path, notes: Mapping[str, str]) -> None:
     write_atomically(path, module_source(model, notes).encode())
 
 
-def module_source(model: Model, notes: Mapping[str, str]) -> str:
-    """The text of the file."""
+def module_source(model: Model, notes: Mapping[str, str], embed: bool = True) -> str:
+    """The text of the file; without `embed`, the function alone."""
     graph = legalize(model.graph, native, "numpy")
     writer = Writer(reserved=("np", "base64", "io", "sys", "predict", "weights", "w", *ORDER))
     body = _body(graph, writer)
+    if not embed:
+        return body
     arrays = dict(model.weights) | writer.constants
     parts = [
         _heading(graph, notes),

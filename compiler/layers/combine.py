@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from ..ir import Value
@@ -65,7 +66,7 @@ def subtract(b: Builder, x: Value, y: Value) -> Value:
     return _fold("subtract", (x, y), lambda x, y: x - y)
 
 
-def _fold(name: str, xs: tuple[Value, ...], op) -> Value:  # type: ignore[no-untyped-def]
+def _fold(name: str, xs: tuple[Value, ...], op: Callable[[Value, Value], Value]) -> Value:
     for x in xs:
         need_floats(x)
     try:

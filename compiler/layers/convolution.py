@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from ..ir import Value
@@ -128,7 +129,7 @@ def global_max_pool(b: Builder, x: Value) -> Value:
     return reshape(Max(2)(flat), x.shape[:2])
 
 
-def _spatial(x: Value):  # type: ignore[no-untyped-def]
+def _spatial(x: Value) -> tuple[Value, int, Callable[[Value], Value]]:
     """x with channels before space, how many axes are space, and the way back."""
     need_floats(x)
     if x.rank == 3:

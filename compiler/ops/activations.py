@@ -57,6 +57,9 @@ class Elu(Activation):
         zero = constant(0.0, x.dtype)
         return Where()(Less()(zero, x), x, (Exp()(Minimum()(x, zero)) - 1.0) * self.alpha)
 
+    def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [Where()(Less()(constant(0.0, x.dtype), x), g, g * (y + self.alpha))]
+
 
 class Selu(Activation):
     """The self-normalising scaled ELU (Klambauer et al., 2017)."""

@@ -109,13 +109,14 @@ class Conv(Op):
         rank = len(self.stride)
         if x.rank != rank + 2 or weight.rank != rank + 2:
             raise IRError(f"conv: input {x} and weight {weight} are not for {rank} axes")
-        if x.shape[1] != _times(weight.shape[1], self.groups):
-            raise IRError(
-                f"conv: input {x} has {x.shape[1]} channels, weight {weight} expects {_times(weight.shape[1], self.groups)}"
-            )
+        if x.dtype != weight.dtype:
+            raise IRError(f"conv: input {x} and weight {weight} differ in element type")
+        expected = _times(weight.shape[1], self.groups)
+        if x.shape[1] != expected:
+            raise IRError(f"conv: input {x} has {x.shape[1]} channels, weight {weight} expects {expected}")
         if isinstance(weight.shape[0], int) and weight.shape[0] % self.groups:
             raise IRError(f"conv: {weight.shape[0]} filters do not divide into {self.groups} groups")
-        if bias is not None and bias.shape != weight.shape[:1]:
+        if bias is not None and bias != weight.with_shape(weight.shape[:1]):
             raise IRError(f"conv: bias {bias} does not fit weight {weight}")
         kernel = tuple(map(int, weight.shape[2:]))
         out = window_dims("conv", x, kernel, self.stride, self.pads, self.dilation)
@@ -259,7 +260,6 @@ class MaxPoolGrad(Op):
     kernel: Ints
     stride: Ints
     pads: Pads
-    differentiable = False
 
     def type(self, g: Type, x: Type, y: Type) -> Type:
         if _pooled("MaxPoolGrad", x, self.kernel, self.stride, self.pads) != g or y != g:
@@ -293,18 +293,20 @@ class AvgPool(Op):
         rank = len(self.kernel)
         w = Windows(self.kernel, self.stride, (1,) * rank)(_pad(x, self.pads))
         total = Sum(tuple(range(w.rank - rank, w.rank)))(w)
-        return reshape(total, self.type(x.type).shape) / self._counts(x)
+        return reshape(total, self.type(x.type).shape) / self.counts(x.type)
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
-        rank = len(self.kernel)
-        share = g / self._counts(x)
-        spread = BroadcastTo((*g.shape, *self.kernel))(reshape(share, (*g.shape, *(1 for _ in self.kernel))))
-        size = _padded(x.shape[x.rank - rank :], self.pads)
-        return [_unpad(Fold(size, self.stride, (1,) * rank)(spread), self.pads)]
+        size = x.shape[x.rank - len(self.kernel) :]
+        return [AvgPoolGrad(size, self.kernel, self.stride, self.pads, self.count_pads)(g)]
 
-    def _counts(self, x: Value) -> Value:
+    @property
+    def counts_vary(self) -> bool:
+        """Whether some windows have fewer numbers in them than others."""
+        return not self.count_pads and any(low or high for low, high in self.pads)
+
+    def counts(self, x: Type) -> Value:
         """What to divide by: a number, or one number per output position."""
-        if self.count_pads or not any(low or high for low, high in self.pads):
+        if not self.counts_vary:
             return constant(float(math.prod(self.kernel)), x.dtype)
         rank = len(self.kernel)
         ones = np.ones([int(d) for d in x.shape[x.rank - rank :]])
@@ -313,6 +315,38 @@ class AvgPool(Op):
 
     def flops(self, out: Type, x: Type) -> int:
         return out.numel() * math.prod(self.kernel)
+
+
+class AvgPoolGrad(Op):
+    """The gradient of `AvgPool` in its input, of trailing sizes `size`."""
+
+    size: Shape
+    kernel: Ints
+    stride: Ints
+    pads: Pads
+    count_pads: bool = True
+
+    def type(self, g: Type) -> Type:
+        x = g.with_shape((*g.shape[: g.rank - len(self.size)], *self.size))
+        if _pooled("AvgPoolGrad", x, self.kernel, self.stride, self.pads) != g:
+            raise IRError(f"AvgPoolGrad: {g} is not what pooling {x} gives")
+        return x
+
+    def decompose(self, g: Value) -> Value:
+        share = g / self._pool.counts(self.type(g.type))
+        spread = BroadcastTo((*g.shape, *self.kernel))(reshape(share, (*g.shape, *(1 for _ in self.kernel))))
+        size = _padded(self.size, self.pads)
+        return _unpad(Fold(size, self.stride, (1,) * len(size))(spread), self.pads)
+
+    def vjp(self, h: Value, y: Value, g: Value) -> Grads:
+        return [self._pool(h)]
+
+    @property
+    def _pool(self) -> AvgPool:
+        return AvgPool(self.kernel, self.stride, self.pads, self.count_pads)
+
+    def flops(self, out: Type, g: Type) -> int:
+        return g.numel() * math.prod(self.kernel)
 
 
 def _pooled(name: str, x: Type, kernel: Ints, stride: Ints, pads: Pads) -> Type:

@@ -163,7 +163,16 @@ class Binary(Op):
         return out.numel()
 
 
-class Add(Binary):
+class Arithmetic(Binary):
+    """An op on pairs of numbers; booleans are none."""
+
+    def type(self, a: Type, b: Type) -> Type:
+        if a.dtype is DType.boolean:
+            raise IRError(f"{self.kind}: expected numbers, got {a} and {b}")
+        return super().type(a, b)
+
+
+class Add(Arithmetic):
     """a + b"""
 
     ufunc = "add"
@@ -172,7 +181,7 @@ class Add(Binary):
         return [g, g]
 
 
-class Sub(Binary):
+class Sub(Arithmetic):
     """a - b"""
 
     ufunc = "subtract"
@@ -181,7 +190,7 @@ class Sub(Binary):
         return [g, -g]
 
 
-class Mul(Binary):
+class Mul(Arithmetic):
     """a * b"""
 
     ufunc = "multiply"
@@ -190,7 +199,7 @@ class Mul(Binary):
         return [g * b, g * a]
 
 
-class Div(Binary):
+class Div(Arithmetic):
     """a / b, of floating point numbers."""
 
     ufunc = "divide"
@@ -202,7 +211,7 @@ class Div(Binary):
         return [g / b, -(g * y / b)]
 
 
-class Pow(Binary):
+class Pow(Arithmetic):
     """a ** b, of floating point numbers. Where b is not a constant, its gradient needs a > 0."""
 
     ufunc = "power"

@@ -40,7 +40,7 @@ class Linear(Op):
             raise IRError(f"Linear: {x} and weight {weight} do not fit")
         if x.shape[-1] != weight.shape[1]:
             raise IRError(f"Linear: input {x} has {x.shape[-1]} features, weight {weight} expects {weight.shape[1]}")
-        if bias is not None and bias.shape != weight.shape[:1]:
+        if bias is not None and bias != weight.with_shape(weight.shape[:1]):
             raise IRError(f"Linear: bias {bias} does not fit weight {weight}")
         return floating("Linear", x.with_shape((*x.shape[:-1], weight.shape[0])))
 
@@ -51,7 +51,8 @@ class Linear(Op):
         return y if bias is None else y + bias
 
     def vjp(self, g: Value, y: Value, x: Value, weight: Value, bias: Value | None = None) -> Grads:
-        grads = [Linear()(g, swap_last(weight)), LinearWeightGrad()(g, x)]
+        rows = (reshape(g, (1, *g.shape)), reshape(x, (1, *x.shape))) if x.rank == 1 else (g, x)
+        grads = [Linear()(g, swap_last(weight)), LinearWeightGrad()(*rows)]
         return grads if bias is None else [*grads, sum_to(g, bias.shape)]
 
     def flops(self, out: Type, x: Type, weight: Type, bias: Type | None = None) -> int:
@@ -64,7 +65,7 @@ class LinearWeightGrad(Op):
     def type(self, g: Type, x: Type) -> Type:
         if g.rank < 2 or g.shape[:-1] != x.shape[:-1] or g.dtype != x.dtype:
             raise IRError(f"LinearWeightGrad: {g} and {x} differ outside their last axis")
-        return g.with_shape((g.shape[-1], x.shape[-1]))
+        return floating("LinearWeightGrad", g.with_shape((g.shape[-1], x.shape[-1])))
 
     def decompose(self, g: Value, x: Value) -> Value:
         y = swap_last(g) @ x
@@ -107,7 +108,7 @@ class ScatterAdd(Op):
 
     def type(self, g: Type, index: Type) -> Type:
         _check_index("ScatterAdd", index)
-        if g.shape[self.axis : self.axis + index.rank] != index.shape:
+        if self.axis < 0 or g.shape[self.axis : self.axis + index.rank] != index.shape:
             raise IRError(f"ScatterAdd: {g} lacks the axes of {index} at {self.axis}")
         return floating(
             "ScatterAdd",

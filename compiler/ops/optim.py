@@ -7,7 +7,7 @@ keep their digits in float32 graphs.
 from __future__ import annotations
 
 from ..ir import DType, IRError, Op, Type, Value, constant
-from .elementwise import Cast, Sqrt
+from .elementwise import Cast, Maximum, Sqrt
 
 
 class Update(Op):
@@ -30,7 +30,7 @@ class Update(Op):
 
 
 class Sgd(Update):
-    """Gradient descent with momentum, as in PyTorch: v = momentum v + (1 - dampening) g."""
+    """Gradient descent with momentum, as in PyTorch: v = momentum v + g."""
 
     momentum: float = 0.0
     nesterov: bool = False
@@ -100,7 +100,7 @@ class RmsProp(Update):
         if self.centered:
             mean = slots[1] * self.alpha + g * (1.0 - self.alpha)
             state.append(mean)
-            spread = square - mean * mean
+            spread = Maximum()(square - mean * mean, constant(0.0, p.dtype))  # rounding may leave less than zero
         step = g / (Sqrt()(spread) + self.eps)
         if self.momentum:
             step = slots[-1] * self.momentum + step

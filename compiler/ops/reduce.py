@@ -11,6 +11,8 @@ from .shape import BroadcastTo, Flip, Iota, Size, axis_of, replaced, reshape
 
 def _reduced(name: str, x: Type, axes: tuple[int, ...]) -> Type:
     where = {axis_of(name, a, x) for a in axes}
+    if len(where) < len(axes):
+        raise IRError(f"{name}: {axes} names an axis of {x} twice")
     return x.with_shape(1 if i in where else d for i, d in enumerate(x.shape))
 
 
@@ -124,6 +126,8 @@ class OneHot(Op):
     differentiable = False
 
     def type(self, index: Type) -> Type:
+        if index.dtype not in (DType.i32, DType.i64):
+            raise IRError(f"OneHot: the index is {index}, expected whole numbers")
         return Type((*index.shape, self.depth), DType(self.dtype))
 
     def decompose(self, index: Value) -> Value:

@@ -53,13 +53,18 @@ def batch_norm_into_weights(v: Value, uses: Uses) -> Value | None:
     """
     y, scale, shift, mean, var = v.inputs
     match y:
-        case Value(Conv() | Linear() as op, (x, weight, *rest)) if uses(y) == 1:
+        case Value(Conv() | Linear() as op, (x, weight, *rest)) if uses(y) == 1 and _per_channel(y):
             eps = v.op.eps if isinstance(v.op, BatchNorm) else 0.0
             factor = scale / Sqrt()(var + eps)
             bias = (rest[0] - mean) * factor + shift if rest else shift - mean * factor
             scaled = weight * reshape(factor, (*factor.shape, *(1 for _ in weight.shape[1:])))
             return op(x, scaled, bias)
     return None
+
+
+def _per_channel(y: Value) -> bool:
+    """Whether axis 1 of a convolution's or linear layer's output is that of its bias."""
+    return isinstance(y.op, Conv) or y.rank == 2
 
 
 @PASSES.register
@@ -80,11 +85,11 @@ def precompute(model: Model) -> Model:
     """
     graph, weights = model.graph, model.weights
     fixed = _fixed(graph)
-    tops = _tops(graph, fixed)
+    leaves = {top: [v for v in order([top]) if isinstance(v.op, Input)] for top in _tops(graph, fixed)}
+    tops = [top for top, inputs in leaves.items() if inputs]
     if not tops or not weights:
         return model
     arrays = evaluate(tops, weights)
-    leaves = {top: [v for v in order([top]) if isinstance(v.op, Input)] for top in tops}
     memo: dict[Value, Replacement] = {}
     new_weights = dict(weights)
     still_read = _read_outside(graph, tops)
@@ -102,6 +107,8 @@ def _fixed(graph: Graph) -> set[Value]:
         if isinstance(v.op, Input):
             if v.op.role in ("param", "buffer") and v.op.name not in graph.updates:
                 fixed.add(v)
+        elif isinstance(v.op, Size) and isinstance(v.op.dim, str):
+            continue
         elif all(x in fixed for x in v.inputs) and not any(t.names for t in v.types):
             fixed.add(v)
     return fixed
@@ -136,7 +143,7 @@ def _with_parameters(graph: Graph, memo: dict[Value, Replacement], weights: dict
             memo[value] = value if isinstance(value.op, Input) else mapped(value, memo)
     new = with_roots(graph, memo)
     read = {v for v in order(new.roots) if isinstance(v.op, Input)}
-    kept = [v for v in graph.inputs if v in read or input_of(v).role == "data"]
+    kept = [v for v in graph.inputs if v in read or input_of(v).role == "data" or input_of(v).name in new.updates]
     made = sorted(read - set(kept), key=lambda v: input_of(v).name)
     inputs = (*kept, *made)
     names = {input_of(v).name for v in inputs}

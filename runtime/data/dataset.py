@@ -120,8 +120,12 @@ def declare_options(data: Data, scope: Scope, report: Report) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------- loading
 
 
-def load_dataset(spec: Spec) -> Dataset:
-    """The data set of a spec. Raises `SpecError` for its declarations, `DataError` for its data."""
+def load_dataset(spec: Spec, given: Mapping[str, Table] | None = None) -> Dataset:
+    """The data set of a spec. Raises `SpecError` for its declarations, `DataError` for its data.
+
+    `given` are tables to use instead of the spec's source: `train` alone is split as the spec says,
+    several are taken as the splits they are called.
+    """
     data = spec.sections.data
     if data is None:
         spec.report.check()
@@ -131,22 +135,28 @@ def load_dataset(spec: Spec) -> Dataset:
     options = declare_options(data, spec.scope, report)
     report.check()
     encoders: dict[str, Encoder] = {name: call() for name, call in calls.items()}
-    tables = load_tables(data, spec.folder, options, encoders)
+    tables = load_tables(data, spec.folder, options, encoders, given)
     return dataset_from_tables(tables, encoders, {name: call.span for name, call in calls.items()})
 
 
 def load_tables(
-    data: Data, folder: Path, options: Mapping[str, Any], fields: Mapping[str, Encoder]
+    data: Data,
+    folder: Path,
+    options: Mapping[str, Any],
+    fields: Mapping[str, Encoder],
+    given: Mapping[str, Table] | None = None,
 ) -> dict[str, Table]:
     """The rows of each split, cleaned, before anything is fitted; raises `DataError`.
 
     A split may name its column by the field that is made of it.
     """
-    tables = _read(data.source, folder, options)
+    tables = _read(data.source, folder, options) if given is None else dict(given)
     for name, source in (("test", data.test), ("valid", data.valid)):
-        if source is not None:
+        if source is not None and given is None:
             tables[name] = _read_named(name, source, data.source, tables, folder, options)
     tables = {name: _clean(table, data.clean) for name, table in tables.items()}
+    if given is not None and set(given) != {"train"}:
+        return tables
     main = tables.pop("train")
     split = None if data.split is None else _with_column(data.split, main, fields)
     return {**_split(main, split, set(tables)), **tables}

@@ -169,7 +169,7 @@ def _check_lengths(lines: list[list[str]], places: list[int], names: list[str], 
         if len(row) != len(names):
             origin = "the header" if named else "`header`"
             count = sum(len(row) != len(names) for row in lines)
-            others = f"; {count - 1} more rows do not fit" if count > 1 else ""
+            others = f"; the same holds for {counted(count - 1, 'more row')}" if count > 1 else ""
             raise DataError(
                 f"{file}: row {number} (line {place}) has {counted(len(row), 'cell')}, "
                 f"{origin} has {counted(len(names), 'column')}{others}; is `delimiter` right?"

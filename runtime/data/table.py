@@ -96,7 +96,7 @@ def make_table(columns: Mapping[str, Column], source: str) -> Table:
     for name, length in lengths.items():
         if length != lengths[first]:
             raise DataError(
-                f"{source}: column `{first}` has {lengths[first]} rows, column `{name}` has {length}; "
+                f"{source}: column `{first}` has {counted(lengths[first], 'row')}, column `{name}` has {length}; "
                 "all columns need the same number"
             )
     return Table(columns, source, np.arange(1, lengths[first] + 1, dtype=np.int64))

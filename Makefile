@@ -1,0 +1,51 @@
+# Two commands set everything up: `make demo` and `make test`. The rest serves development.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= .venv-demo
+
+.PHONY: demo test lint types suite slow docs clean
+
+# Trains, evaluates, predicts and compiles the digits network on NumPy, in an environment of its own.
+demo: $(DEMO)/ready
+	$(DEMO)/bin/trine train zoo:vision/digits-mlp --out runs/demo --overwrite
+	$(DEMO)/bin/trine eval runs/demo
+	$(DEMO)/bin/trine predict runs/demo --limit 5
+	$(DEMO)/bin/trine compile runs/demo -o runs/demo/digits.py
+
+# Installs everything, then checks style and types and runs the suite.
+test: lint types suite
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+# The repository root is the package: a link by its name lets the type checker find it.
+types: $(VENV)/ready
+	mkdir -p build/types && ln -sfn ../.. build/types/trine
+	MYPYPATH=build/types $(VENV)/bin/mypy -p trine.compiler -p trine.backends -p trine.runtime -m trine -m trine.api -m trine.cli -m trine.files -m trine.reference -m trine.views
+
+suite: $(VENV)/ready
+	$(VENV)/bin/python -m pytest tests -n 2 -m "not slow"
+
+# What takes minutes: quality of the shipped specs over several seeds.
+slow: $(VENV)/ready
+	$(VENV)/bin/python -m pytest tests -m slow
+
+docs: $(VENV)/ready
+	$(VENV)/bin/trine docs --write docs/reference
+
+$(DEMO)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[report]'
+	touch $@
+
+# torch first, by its pin: what depends on it then finds it installed.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[report,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info runs

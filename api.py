@@ -1,0 +1,67 @@
+"""The door for Python: four functions. See `docs/python.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .runtime import session
+from .runtime.session import LoadedModel, Trained
+
+Overrides = Iterable[str] | Mapping[str, Any]
+
+
+def _texts(overrides: Overrides) -> list[str]:
+    if isinstance(overrides, Mapping):
+        return [f"{key}={_yaml(value)}" for key, value in overrides.items()]
+    return list(overrides)
+
+
+def _yaml(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def train(
+    spec: str | Path,
+    out: str | Path | None = None,
+    *,
+    set: Overrides = (),
+    data: Mapping[str, Mapping[str, Any]] | None = None,
+    backend: str = "numpy",
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Trained:
+    """Train a spec: a path, or `zoo:vision/digits-mlp`.
+
+    out: the folder of the run; nothing is written where it is left out.
+    set: overrides, as `["train.batch=64"]` or `{"train.batch": 64}`.
+    data: columns by name for each split (`{"train": {...}, "test": {...}}`) instead of the spec's source;
+        rows without a split of their own are split as the spec says.
+    Raises `SpecError`, `DataError`, `UsageError`, `TrainingError`, `ArtefactError`, `BackendError`.
+    """
+    opened = session.open_spec(spec, _texts(set))
+    folder = None if out is None else Path(out)
+    return session.train(opened, folder, backend, resume=resume, overwrite=overwrite, data=data)
+
+
+def load(path: str | Path, *, backend: str = "numpy") -> LoadedModel:
+    """The trained model of a run; raises `ArtefactError` where there is none, or a corrupt one."""
+    return session.load(path, backend)
+
+
+def evaluate(path: str | Path, split: str = "test", *, backend: str = "numpy") -> dict[str, Any]:
+    """Evaluate a run on a split of its data: metrics with 95 % intervals, and the split in detail."""
+    return session.evaluate(path, split, backend)
+
+
+def compile(source: str | Path, out: str | Path, *, set: Overrides = (), backend: str = "numpy") -> Path:
+    """Write a run, or a spec with its initial weights, as a file that runs without trine.
+
+    source: the folder of a run, or a spec.
+    out: `model.py`: one readable file that needs NumPy alone.
+    """
+    session.compile_source(source, Path(out), _texts(set), backend)
+    return Path(out)

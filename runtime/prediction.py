@@ -1,0 +1,92 @@
+"""Predicting the rows of a file, or of a run's own data."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..compiler.spec.registry import SOURCES
+from ..files import write_atomically
+from .data import DataError, Table, from_arrays, load_dataset
+from .session import LoadedModel, UsageError, load
+
+Columns = dict[str, Any]
+
+
+def predict(run: Path, rows: Path | None, split: str, backend: str = "numpy") -> Columns:
+    """Predictions by name for the rows of a file; without one, for a split of the run's data, beside the truth."""
+    model = load(run, backend)
+    if rows is not None:
+        return dict(model.predict(read_rows(rows, model)))
+    dataset = load_dataset(model.spec)
+    if split not in dataset.splits or not len(dataset.splits[split]):
+        known = ", ".join(f"`{name}`" for name, part in dataset.splits.items() if len(part))
+        raise UsageError(f"there is no split `{split}`: there is {known}")
+    table = dataset.splits[split].table
+    truth: Columns = {}
+    for head in model.heads:
+        field = model.fields.get(head.target)
+        if field is not None and len(field.columns) == 1:
+            truth[f"{head.target} (true)"] = list(table.column(field.columns[0]).values)
+    return {**truth, **model.predict(table)}
+
+
+def read_rows(path: Path, model: LoadedModel) -> Table:
+    """The rows of a .csv(.gz), .npz, .json or .jsonl file; raises `DataError` and `UsageError`."""
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".csv"):
+        return SOURCES["csv"].function(str(path.resolve()), path.parent, **_csv_options(model))  # type: ignore[no-any-return]
+    if name.endswith(".npz"):
+        return SOURCES["npz"].function(str(path.resolve()), path.parent)  # type: ignore[no-any-return]
+    if name.endswith((".json", ".jsonl")):
+        return _json_rows(path)
+    raise UsageError(f"cannot read rows from `{path}`: expected a .csv, .csv.gz, .npz, .json or .jsonl file")
+
+
+def _csv_options(model: LoadedModel) -> dict[str, Any]:
+    """How the training data mark missing cells; the rows to predict have a header."""
+    data = model.spec.sections.data
+    options = data.options.plain if data is not None and data.options is not None else {}
+    keep = ("missing", "delimiter", "encoding")
+    return {key: value for key, value in options.items() if key in keep} if isinstance(options, dict) else {}
+
+
+def _json_rows(path: Path) -> Table:
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = (
+            [json.loads(line) for line in text.splitlines() if line.strip()]
+            if path.suffix == ".jsonl"
+            else json.loads(text)
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(f"`{path}` cannot be read as JSON: {error}") from error
+    if isinstance(rows, dict):
+        return from_arrays(rows, str(path))
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"`{path}` holds no rows: expected a list of objects, or an object of columns")
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    return from_arrays({key: [row.get(key) for row in rows] for key in names}, str(path))
+
+
+def as_rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Columns as a list of plain rows, for JSON."""
+    plain = {name: np.asarray(values).tolist() for name, values in columns.items()}
+    count = len(next(iter(plain.values()))) if plain else 0
+    return [{name: values[i] for name, values in plain.items()} for i in range(count)]
+
+
+def write_csv(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write columns as a .csv file, atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in as_rows(columns):
+        writer.writerow(row.values())
+    write_atomically(path, text.getvalue().encode())

@@ -1,0 +1,267 @@
+"""What the shell prints: plans, resolved specs, metrics, predictions. Data in, rich tables out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .compiler.analysis import costs, parameters, peak_memory
+from .compiler.build import Applied, Network
+from .compiler.ir import Graph, Input, Value, input_of
+from .compiler.passes import Record
+from .compiler.spec.diagnostics import Report, Span
+from .compiler.spec.reader import Spec
+from .compiler.spec.registry import Call
+from .compiler.spec.sections import Sections
+from .compiler.spec.signatures import spec_type
+from .compiler.spec.source import Node
+
+
+def print_report(console: Console, report: Report) -> None:
+    """Every diagnostic, and how many there were."""
+    found = report.sorted()
+    for diagnostic in found:
+        console.print(report.draw(diagnostic), soft_wrap=True)
+        console.print()
+    codes = ", ".join(sorted({d.code for d in found}))
+    count = "1 error" if len(found) == 1 else f"{len(found)} errors"
+    console.print(f"{count}; `trine docs {codes.split(',')[0]}` explains", style="bold", highlight=False)
+
+
+# -- show ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value in force, and where it was given."""
+
+    path: str
+    value: Any
+    source: str
+
+
+def settings(spec: Spec) -> list[Setting]:
+    """Every value in force in a spec's sections, in the order of the language."""
+    found: list[Setting] = []
+    params = spec.root.get("params")
+    for field in dataclasses.fields(Sections):
+        value = getattr(spec.sections, field.name)
+        if field.name == "params" and params is not None:
+            found += _node_settings("params", params)
+        elif field.name != "model":
+            found += _settings(field.name, value, spec.sections.spans.get(field.name))
+    sizes = [Setting(f"${name}", size, "data") for name, size in spec.sizes.items()]
+    return [*found, *sizes]
+
+
+def _settings(path: str, value: Any, span: Span | None) -> Iterator[Setting]:
+    """The settings of a section, a call, a raw node, or a single value."""
+    if isinstance(value, Node):
+        yield from _node_settings(path, value)
+    elif isinstance(value, Call):
+        yield Setting(path, value.name, _place(value.span or span))
+        for name, argument in value.args.items():
+            yield from _settings(f"{path}.{value.name}.{name}", argument, value.spans.get(name))
+    elif dataclasses.is_dataclass(value) and hasattr(value, "spans"):
+        for field in dataclasses.fields(value):
+            yield from _settings(f"{path}.{field.name}", getattr(value, field.name), value.spans.get(field.name))
+    elif isinstance(value, list) and any(isinstance(item, Call) for item in value):
+        for i, item in enumerate(value):
+            yield from _settings(f"{path}.{i}", item, span)
+    elif value is not None:
+        yield Setting(path, value if isinstance(value, int | float | bool | list) else str(value), _place(span))
+
+
+def _node_settings(path: str, node: Node) -> Iterator[Setting]:
+    if isinstance(node.data, dict):
+        for key in node.keys():
+            yield from _node_settings(f"{path}.{key}", node.data[key])
+    else:
+        yield Setting(path, node.plain, _place(node.span))
+
+
+def _place(span: Span | None) -> str:
+    if span is None:
+        return "default"
+    return "--set" if span.file.startswith("--set") else span.short
+
+
+def settings_table(spec: Spec) -> Table:
+    table = _table("setting", "value", "from")
+    for setting in settings(spec):
+        table.add_row(Text(setting.path), Text(_yaml_text(setting.value)), Text(setting.source, style="dim"))
+    return table
+
+
+def steps_table(network: Network) -> Table:
+    """Each step with its arguments in force: those left out in the spec show their defaults."""
+    table = _table("step", "layer", "arguments in force", "from")
+    for step in network.steps:
+        arguments = ", ".join(f"{k}={_argument(v)}" for k, v in step.call.args.items() if v is not None)
+        table.add_row(Text(step.path), Text(step.call.name), Text(arguments), Text(step.span.short, style="dim"))
+    return table
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, Node):
+        return "[…]"
+    return value.name if isinstance(value, Call) else _yaml_text(value)
+
+
+def _yaml_text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
+
+
+# -- plan ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """A step in numbers; what is not yet known stands as a name in its type."""
+
+    step: str
+    layer: str
+    line: str
+    output: str
+    parameters: int
+    flops: int
+
+
+def plan_rows(network: Network) -> list[PlanRow]:
+    """The steps of a network with their lines, output types, parameters and FLOPs per row."""
+    flops: dict[str, int] = {}
+    for cost in costs(network.graph):
+        flops[cost.step] = flops.get(cost.step, 0) + cost.flops
+    owned = _parameters(network.graph)
+    seen: set[str] = set()
+    rows = []
+    for step in network.steps:
+        first = step.path not in seen
+        seen.add(step.path)
+        rows.append(_plan_row(step, owned.get(step.path, 0) if first else 0, flops.get(step.path, 0) if first else 0))
+    return rows
+
+
+def _plan_row(step: Applied, count: int, flops: int) -> PlanRow:
+    return PlanRow(step.path, step.call.name, step.span.short, spec_type(step.output.type), count, flops)
+
+
+def _parameters(graph: Graph) -> dict[str, int]:
+    """The number of parameters by the path of the step that owns them."""
+    owned: dict[str, int] = {}
+    for v in graph.by_role("param"):
+        owner = input_of(v).name.rpartition(".")[0].removesuffix(".projection")
+        owned[owner] = owned.get(owner, 0) + v.type.numel()
+    return owned
+
+
+def plan_table(rows: Sequence[PlanRow], graph: Graph) -> Table:
+    table = _table("step", "layer", "output", "parameters", "FLOPs", "from", right=("parameters", "FLOPs"))
+    for row in rows:
+        table.add_row(
+            row.step,
+            row.layer,
+            Text(row.output),
+            _count(row.parameters),
+            _count(row.flops),
+            Text(row.line, style="dim"),
+        )
+    table.add_section()
+    table.add_row("total", "", "", f"{parameters(graph):,}", f"{sum(row.flops for row in rows):,}", "")
+    return table
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else "–"
+
+
+def passes_table(records: Iterable[Record]) -> Table:
+    table = _table("pass", "nodes", "FLOPs", "parameters", "ms", right=("nodes", "FLOPs", "parameters", "ms"))
+    for r in records:
+        change = (_change(*pair) for pair in (r.nodes, r.flops, r.parameters))
+        table.add_row(r.name, *change, f"{1000 * r.seconds:.1f}")
+    return table
+
+
+def _change(before: int, after: int) -> str:
+    return f"{after:,}" if before == after else f"{before:,} → {after:,}"
+
+
+def memory_line(graph: Graph, batch: int) -> str:
+    """How much memory a run needs, where all sizes are known."""
+    named = graph.names - {"N"}
+    if named:
+        return f"memory: unknown while {', '.join(sorted(named))} {'is' if len(named) == 1 else 'are'}"
+    weights = sum(v.type.nbytes() for v in graph.by_role("param", "buffer"))
+    activations = _bytes(peak_memory(graph, {"N": batch}))
+    return f"memory: {_bytes(weights)} of weights, {activations} of activations for {batch} rows"
+
+
+def _bytes(count: int) -> str:
+    if count < 1024:
+        return f"{count} B"
+    return f"{count / 1024:.1f} KiB" if count < 1024**2 else f"{count / 1024**2:.1f} MiB"
+
+
+def support_line(graph: Graph, native: Iterable[Value], name: str) -> str:
+    """Which ops a backend runs as they are, and which it sees decomposed."""
+    kept = {v.op.kind for v in native}
+    kinds = sorted(
+        {v.op.kind for v in graph.order() if not isinstance(v.op, Input) and v.op.kind not in ("Const", "Item")}
+    )
+    own = ", ".join(k for k in kinds if k in kept) or "none"
+    rest = ", ".join(k for k in kinds if k not in kept)
+    return f"{name}: native {own}" + (f"; decomposed {rest}" if rest else "")
+
+
+# -- results -------------------------------------------------------------------------------------
+
+
+def metrics_table(
+    metrics: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Mapping[str, Any]] | None = None
+) -> Table:
+    """Metrics by split; with a 95 % interval where there is one."""
+    table = _table("metric", *metrics, right=tuple(metrics))
+    names = list(dict.fromkeys(name for values in metrics.values() for name in values))
+    for name in names:
+        cells = (
+            _metric(values.get(name), (intervals or {}).get(split, {}).get(name)) for split, values in metrics.items()
+        )
+        table.add_row(name, *cells)
+    return table
+
+
+def _metric(value: Any, interval: Sequence[float] | None) -> str:
+    if not isinstance(value, int | float):
+        return "–"
+    text = f"{value:.4g}"
+    return text if not interval or interval[0] is None else f"{text}  [{interval[0]:.4g}, {interval[1]:.4g}]"
+
+
+def rows_table(columns: Mapping[str, Sequence[Any]], limit: int) -> Table:
+    table = _table("row", *columns, right=("row",))
+    count = len(next(iter(columns.values()))) if columns else 0
+    for i in range(min(count, limit)):
+        table.add_row(str(i), *(_cell(values[i]) for values in columns.values()))
+    return table
+
+
+def _cell(value: Any) -> str:
+    return (
+        f"{float(value):.4g}" if hasattr(value, "dtype") and value.dtype.kind == "f" and value.ndim == 0 else str(value)
+    )
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
