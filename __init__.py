@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .compiler.spec.diagnostics import Diagnostic, SpecError
     from .runtime.checkpoints import ArtefactError
     from .runtime.data import DataError
-    from .runtime.session import LoadedModel, Trained, UsageError
+    from .runtime.model import LoadedModel
+    from .runtime.session import Trained, UsageError
     from .runtime.trainer import TrainingError
 
 __all__ = [
@@ -49,7 +50,7 @@ _HOMES = {
     "SpecError": ".compiler.spec.diagnostics",
     "ArtefactError": ".runtime.checkpoints",
     "DataError": ".runtime.data",
-    "LoadedModel": ".runtime.session",
+    "LoadedModel": ".runtime.model",
     "Trained": ".runtime.session",
     "UsageError": ".runtime.session",
     "TrainingError": ".runtime.trainer",

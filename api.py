@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .runtime import session
-from .runtime.session import LoadedModel, Trained
+from .runtime.model import LoadedModel
+from .runtime.session import Trained
 
 Overrides = Iterable[str] | Mapping[str, Any]
 
@@ -57,11 +58,12 @@ def evaluate(path: str | Path, split: str = "test", *, backend: str = "numpy") -
     return session.evaluate(path, split, backend)
 
 
-def compile(source: str | Path, out: str | Path, *, set: Overrides = (), backend: str = "numpy") -> Path:
-    """Write a run, or a spec with its initial weights, as a file that runs without trine.
+def compile(source: str | Path, out: str | Path, *, set: Overrides = ()) -> Path:
+    """Write a run, a bundle, or a spec with its initial weights, in the form that the file's name asks for.
 
-    source: the folder of a run, or a spec.
-    out: `model.py`: one readable file that needs NumPy alone.
+    source: the folder of a run, a bundle, or a spec.
+    out: `model.trine`: a bundle, for `load`; `model.onnx`; `model.py`: one readable file that needs NumPy
+        alone; `model_torch.py`: an `nn.Module`, its weights beside it.
     """
-    session.compile_source(source, Path(out), _texts(set), backend)
+    session.compile_source(source, Path(out), _texts(set))
     return Path(out)

@@ -173,10 +173,11 @@ def show(spec: str, overrides: Sequence[str], stage: str | None, as_json: bool) 
     trine show zoo:vision/digits-mlp --set train.batch=64
     """
     from .compiler.build import build
-    from .runtime.session import is_run, load, open_spec
+    from .runtime.artefacts import is_artefact
+    from .runtime.session import load, open_spec
     from .views import settings, settings_table, steps_table
 
-    opened = load(spec).spec if is_run(spec) else open_spec(spec, overrides)
+    opened = load(spec).spec if is_artefact(spec) else open_spec(spec, overrides)
     if stage:
         click.echo(_stage(spec, overrides, stage))
         return
@@ -205,7 +206,8 @@ def _stage(source: str, overrides: Sequence[str], stage: str) -> str:
     from .compiler.build import build
     from .compiler.passes import Model, for_training
     from .compiler.training import training
-    from .runtime.session import inference_model, open_source
+    from .runtime.model import inference_model
+    from .runtime.session import open_source
 
     spec, weights = open_source(source, overrides)
     if stage == "graph":
@@ -235,11 +237,13 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, as_js
     """
     from .backends.base import load as load_backend
     from .compiler.build import build
+    from .runtime.artefacts import is_artefact
     from .runtime.data import load_dataset
-    from .runtime.session import inference_model, initial_weights, is_run, load, open_spec
+    from .runtime.model import inference_model, initial_weights
+    from .runtime.session import load, open_spec
     from .views import memory_line, passes_table, plan_rows, plan_table, support_line
 
-    opened = load(spec).spec if is_run(spec) else open_spec(spec, overrides)
+    opened = load(spec).spec if is_artefact(spec) else open_spec(spec, overrides)
     if opened.unknown_sizes and not no_data and opened.sections.data is not None:
         opened = opened.with_sizes(load_dataset(opened).sizes)
     network = build(opened)
@@ -314,11 +318,11 @@ def docs(topic: str | None, folder: Path | None) -> None:
     "--output",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="`model.py`: one readable file that needs NumPy alone.",
+    help="model.trine: a bundle; model.onnx; model.py: NumPy alone; model_torch.py: an nn.Module.",
 )
 @set_option
 def compile_(source: str, output: Path, overrides: Sequence[str]) -> None:
-    """Compile a run, or a spec with its initial weights, to a file that runs without trine.
+    """Compile a run, a bundle, or a spec with its initial weights, to what the file's name asks for.
 
     Example:
     trine compile runs/digits-mlp -o digits.py
@@ -378,12 +382,12 @@ def train(
 
 
 @command("eval")
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=click.Path(path_type=Path))
 @click.option("--split", default="test", show_default=True, help="Which rows to evaluate on.")
 @backend_option
 @json_option
 def evaluate(run: Path, split: str, backend: str, as_json: bool) -> None:
-    """Evaluate a run on a split of its data: metrics with 95 % intervals, by class and by slice.
+    """Evaluate a run or bundle on a split of its data: metrics with 95 % intervals, by class and by slice.
 
     Example:
     trine eval runs/digits-mlp --split valid
@@ -410,7 +414,7 @@ def _short(value: Any) -> Any:
 
 
 @command("predict")
-@click.argument("run", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--input",
     "rows",

@@ -10,7 +10,7 @@ from typing import Protocol
 from ..compiler.ir import Array, Graph, Value
 from ..compiler.passes import Model
 
-NAMES = ("numpy",)
+NAMES = ("numpy", "torch", "onnx")
 
 
 class State(Protocol):

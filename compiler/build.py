@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from . import layers as _layers  # noqa: F401 (registers the layers)
+from . import optimizers as _optimizers  # noqa: F401 (registers the optimizers)
 from .ir import Graph, Input, IRError, Origin, Value, origin
 from .layers.core import Builder, LayerError, Loss, Poisoned, Target
 from .ops.reduce import Sum
 from .ops.shape import Size, reshape
-from .spec.diagnostics import Label, Report, Span, hint
-from .spec.expressions import Scope
+from .spec.diagnostics import Label, Report, Span, hint, nearest
+from .spec.expressions import Lost, Scalar, Scope
 from .spec.kinds import (
     INVALID,
     Context,
@@ -29,14 +30,14 @@ from .spec.reader import Spec
 from .spec.registry import LAYERS, LOSSES, Call, Entry
 from .spec.signatures import BATCH, spec_type
 from .spec.source import Key, Node
-from .spec.steps import Block, Step, arity, nested, parse_blocks, parse_step, parse_steps, references
+from .spec.steps import USE, Block, Step, arity, nested, parse_blocks, parse_step, parse_steps, references
 
 if TYPE_CHECKING:
     import networkx as nx
 
 Mode = Literal["train", "evaluate", "infer"]
 
-MAX_STEPS = 20_000
+MAX_STEPS = 5_000
 MAX_REPEAT = 1_000
 
 
@@ -130,30 +131,46 @@ class _Walker:
         self.applied: list[Applied] = []
         self.depth: list[str] = []
         self.count = 0
+        self.meant: set[str] = set()
+        self.unordered = False
 
     # -- the whole model ---------------------------------------------------------------------
 
     def run(self) -> Network | None:
         model = self.spec.sections.model
         self.blocks = parse_blocks(model.blocks, self.report)
-        frame = _Frame("", self.spec.scope)
-        for name, signature in self.spec.inputs.items():
-            value = Input(name, signature.type)()
-            self.builder.inputs[name] = value
-            frame.names[name] = _Bound(value, name, signature.key.span, "input")
-        steps = parse_steps(model.layers, self.report)
+        frame = self.inputs()
+        steps = parse_steps(model.layers, self.report) if model.layers and "layers" in model.spans else []
         losses = self.losses()
         wanted = {str(n) for step in losses for n in step.inputs or ()} | set(model.outputs or ())
         last = self.walk_list(steps, frame, self.only_input(frame))
         outputs = self.outputs(frame, last)
         found = [self.loss(step, frame, last) for step in losses]
-        if self.spec.sections.train or not self.spec.root.get("train"):
+        if self.losses_known(losses):
             self.check_steps_used(steps, frame, wanted, bool(model.outputs))
             self.check_inputs_used(frame, wanted, steps)
         self.check_blocks_used()
         if self.report or outputs is None:
             return None
         return self.network(outputs, [pair for pair in found if pair is not None])
+
+    def inputs(self) -> _Frame:
+        """The frame of the model's inputs; those whose signature could not be read are there without a value."""
+        frame = _Frame("", self.spec.scope)
+        node = self.spec.sections.model.inputs
+        for key in node.keys() if node and isinstance(node.data, dict) else ():
+            frame.names[str(key)] = _Bound(None, str(key), key.span, "input")
+        for name, signature in self.spec.inputs.items():
+            value = Input(name, signature.type)()
+            self.builder.inputs[name] = value
+            frame.names[name] = _Bound(value, name, signature.key.span, "input")
+        return frame
+
+    def losses_known(self, losses: list[Step]) -> bool:
+        """Whether it is known what the losses read: not so where they could not be read."""
+        if any(step.broken for step in losses):
+            return False
+        return bool(losses) or not self.spec.root.get("train")
 
     def only_input(self, frame: _Frame) -> _Bound | None:
         return next(iter(frame.names.values())) if len(frame.names) == 1 else None
@@ -171,9 +188,7 @@ class _Walker:
             place = listed.data[i].span if listed and isinstance(listed.data, list) else span
             bound = frame.find(name)
             if bound is None:
-                self.report.error(
-                    "E220", f"there is no step or input `{name}`", place, help=hint(name, frame.visible())
-                )
+                self.unknown(Key(name, place), frame)
             elif bound.value is not None:
                 found[name] = bound.value
         return found
@@ -198,7 +213,9 @@ class _Walker:
 
     def walk_nested(self, node: Node, frame: _Frame, incoming: _Bound) -> _Bound | None:
         """Apply the list of steps inside a layer or block, where only the last one's value comes out."""
+        before = len(self.report.diagnostics)
         steps = parse_steps(node, self.report)
+        self.annotate(before, frame.notes)
         last = self.walk_list(steps, frame, incoming)
         self.check_steps_used(steps, frame, set(), False)
         return last
@@ -246,40 +263,49 @@ class _Walker:
 
     def ordered(self, steps: list[Step], frame: _Frame) -> list[int] | None:
         """An order in which every step follows what it reads; `None` after reporting a cycle."""
+        reads = _reads(steps)
+        if all(before < i for i, each in enumerate(reads) for before in each):
+            return list(range(len(steps)))
         import networkx as nx
 
-        dag = _edges(steps)
+        dag: nx.DiGraph[int] = nx.DiGraph((before, i) for i, each in enumerate(reads) for before in each)
+        dag.add_nodes_from(range(len(steps)))
         try:
             return list(nx.lexicographical_topological_sort(dag))
         except nx.NetworkXUnfeasible:
             pass
+        self.unordered = True
         for component in nx.strongly_connected_components(dag):
-            nodes = sorted(component)
-            if len(nodes) > 1 or dag.has_edge(nodes[0], nodes[0]):
-                ring = " -> ".join(f"`{steps[i].name or steps[i].layer}`" for i in [*nodes, nodes[0]])
-                labels = [
-                    Label(steps[i].span, "reads the next" if i != nodes[-1] else "reads the first") for i in nodes
-                ]
-                self.report.error(
-                    "E222",
-                    f"these steps wait for each other: {ring}",
-                    steps[nodes[0]].span,
-                    labels=labels,
-                    notes=frame.notes,
-                )
+            if len(component) > 1 or any(dag.has_edge(i, i) for i in component):
+                self.report_cycle(steps, dag.subgraph(component).reverse(), min(component), frame)
         return None
+
+    def report_cycle(self, steps: list[Step], waits: nx.DiGraph[int], first: int, frame: _Frame) -> None:
+        """Report one ring of steps of which each reads the next."""
+        import networkx as nx
+
+        nodes = [edge[0] for edge in nx.find_cycle(waits, first)]
+        start = nodes.index(min(nodes))
+        nodes = nodes[start:] + nodes[:start]
+        names = [f"`{steps[i].name or steps[i].layer}`" for i in nodes]
+        after = [*names[1:], names[0]]
+        labels = [Label(steps[i].span, f"reads {name}") for i, name in zip(nodes, after, strict=True)]
+        message = f"these steps wait for each other: {' -> '.join([*names, names[0]])}"
+        if len(nodes) == 1:
+            message = f"the step {names[0]} waits for itself"
+        self.report.error("E222", message, steps[nodes[0]].span, labels=labels, notes=frame.notes)
 
     def check_steps_used(self, steps: list[Step], frame: _Frame, wanted: set[str], explicit: bool) -> None:
         """Report the steps whose values nothing reads."""
-        import networkx as nx
-
-        dag = _edges(steps)
+        if self.unordered or any(step.broken for step in steps):
+            return
+        wanted = wanted | self.meant | {name for step in steps for name in self.names_meant(step)}
         ends = {i for i, step in enumerate(steps) if step.name and str(step.name) in wanted}
         if not explicit and steps:
             ends.add(len(steps) - 1)
-        used = ends.union(*(nx.ancestors(dag, end) for end in ends)) if ends else set()
+        used = _reached(ends, _reads(steps))
         for i, step in enumerate(steps):
-            if i not in used:
+            if i not in used and self.known(step.layer):
                 name = f"`{step.name}`" if step.name else f"this `{step.layer}`"
                 self.report.error(
                     "E223",
@@ -290,12 +316,14 @@ class _Walker:
                 )
 
     def check_inputs_used(self, frame: _Frame, wanted: set[str], steps: list[Step]) -> None:
-        read = wanted | {name for step in steps for name in references(step)}
+        if self.unordered or not steps or any(step.broken for step in steps):
+            return
+        read = wanted | self.meant | {name for step in steps for name in references(step) | self.names_meant(step)}
         inputs = [bound for bound in frame.names.values() if bound.kind == "input"]
         if len(inputs) == 1 and steps and steps[0].inputs is None:
             read.add(inputs[0].path)
         for bound in inputs:
-            if bound.path not in read:
+            if bound.path not in read and bound.value is not None:
                 self.report.error(
                     "E224",
                     f"nothing reads the input `{bound.path}`",
@@ -306,22 +334,46 @@ class _Walker:
     def check_blocks_used(self) -> None:
         for name, block in self.blocks.items():
             if name not in self.used_blocks and block.name.span.file == str(self.spec.path):
-                self.report.error("E225", f"the block `{name}` is never used", block.name.span)
+                help = "remove it, or use it as a step"
+                self.report.error("E225", f"the block `{name}` is never used", block.name.span, help=help)
+
+    def known(self, layer: str) -> bool:
+        return layer in self.blocks or LAYERS.find(layer) is not None
+
+    def names_meant(self, step: Step) -> set[str]:
+        """The names that a step of an unknown layer lists where those of its inputs would stand."""
+        items = step.arguments.data
+        if self.known(step.layer) or not isinstance(items, list):
+            return set()
+        return {item.data for item in items if isinstance(item.data, str)}
 
     # -- one step ----------------------------------------------------------------------------
 
     def apply_step(self, step: Step, path: str, frame: _Frame, previous: _Bound | None, first: bool) -> _Bound:
         """Apply a step, as often as it says; the last application's value comes back."""
+        if step.broken:
+            return _Bound(None, path, step.span, "step")
         times = self.repeat(step, frame)
         bounds = self.inputs_of(step, frame, previous, first)
         shared = self.shared_path(step, frame)
         result = _Bound(None, path, step.span, "step")
+        if times == 0:
+            return replace(result, value=self.left_out(step, frame, bounds))
         for i in range(times):
             own = path if times == 1 else f"{path}.{i + 1}"
             result = self.apply_once(step, own, shared, frame, bounds)
             result = replace(result, path=path)
             bounds = [result]
         return result
+
+    def left_out(self, step: Step, frame: _Frame, bounds: Sequence[_Bound | None]) -> Value | None:
+        """What comes out of a step that is applied no times: what went in."""
+        self.used_blocks.add(str(step.layer))
+        if len(bounds) == 1:
+            return bounds[0].value if bounds[0] else None
+        message = f"`{step.layer}` has {len(bounds)} inputs: repeated 0 times, it is not clear what comes out"
+        self.report.error("E228", message, step.span, notes=frame.notes)
+        return None
 
     def repeat(self, step: Step, frame: _Frame) -> int:
         if step.repeat is None:
@@ -333,11 +385,12 @@ class _Walker:
     def inputs_of(self, step: Step, frame: _Frame, previous: _Bound | None, first: bool) -> list[_Bound | None]:
         if step.inputs is not None:
             return [self.named(name, frame) for name in step.inputs]
-        if previous is None and first and not frame.parent:
+        if previous is None and first and not frame.parent and self.spec.inputs:
             names = ", ".join(f"`{n}`" for n, b in frame.names.items() if b.kind == "input")
+            self.meant |= set(self.spec.inputs)
             self.report.error(
                 "E226",
-                f"the first step must say what it reads: the model has the inputs {names or 'none'}",
+                f"the first step must say what it reads: the model has the inputs {names}",
                 step.span,
                 help="add `from: <name>`",
             )
@@ -346,14 +399,16 @@ class _Walker:
     def named(self, name: Key, frame: _Frame) -> _Bound | None:
         bound = frame.find(name)
         if bound is None:
-            self.report.error(
-                "E220",
-                f"there is no step or input `{name}`",
-                name.span,
-                help=hint(name, frame.visible()),
-                notes=frame.notes,
-            )
+            self.unknown(name, frame)
         return bound
+
+    def unknown(self, name: Key, frame: _Frame, fields: Sequence[str] = ()) -> None:
+        """Report a name that nothing bears. The one that was meant is not called unread as well."""
+        known = {*fields, *frame.visible()}
+        self.meant.add(nearest(name, sorted(known)) or "")
+        what = "field, step or input" if fields else "step or input"
+        message = f"there is no {what} `{name}`"
+        self.report.error("E220", message, name.span, help=hint(name, known), notes=frame.notes)
 
     def shared_path(self, step: Step, frame: _Frame) -> str | None:
         if step.share is None:
@@ -376,20 +431,16 @@ class _Walker:
     ) -> _Bound:
         self.count += 1
         failed = _Bound(None, path, step.span, "step")
-        if self.count > MAX_STEPS:
+        if self.count > MAX_STEPS or self.report.full:
             if self.count == MAX_STEPS + 1:
                 self.report.error("E227", f"the model has more than {MAX_STEPS} steps", step.span)
             return failed
         block, entry = self.blocks.get(step.layer), LAYERS.find(step.layer)
         if block is None and entry is None:
             known = [*LAYERS, *self.blocks]
-            self.report.error(
-                "E210",
-                f"there is no layer or block `{step.layer}`",
-                step.span,
-                help=hint(step.layer, known),
-                notes=frame.notes,
-            )
+            if self.blocks_known() or nearest(step.layer, known):
+                message = f"there is no layer or block `{step.layer}`"
+                self.report.error("E210", message, step.span, help=hint(step.layer, known), notes=frame.notes)
             return failed
         base = shared or path
         if block is not None:
@@ -398,6 +449,11 @@ class _Walker:
             assert entry is not None
             value = self.apply_layer(entry, step, base, bool(shared), frame, bounds)
         return _Bound(value, base if shared else path, step.span, "step")
+
+    def blocks_known(self) -> bool:
+        """Whether all blocks could be read: not so where a file that they use could not."""
+        blocks = self.spec.sections.model.blocks
+        return not (isinstance(blocks, Node) and blocks.get(USE) and self.report)
 
     def apply_block(
         self, block: Block, step: Step, path: str, shared: bool, frame: _Frame, bounds: list[_Bound | None]
@@ -418,7 +474,7 @@ class _Walker:
                 notes=frame.notes,
             )
             return None
-        if arguments is None:
+        if block.layers is None:
             return None
         note = f"inside block `{block.name}`, used at {step.span.place}"
         inner = _Frame(
@@ -436,7 +492,9 @@ class _Walker:
         self.depth.pop()
         return last.value if last else None
 
-    def block_arguments(self, block: Block, step: Step, frame: _Frame) -> Mapping[str, object] | None:
+    def block_arguments(self, block: Block, step: Step, frame: _Frame) -> Mapping[str, Scalar]:
+        """The values of a block's parameters; those that cannot be read are lost, and its steps checked anyway."""
+        lost: dict[str, Scalar] = {param.name: Lost(param.name) for param in block.params}
         node = step.arguments
         if node.data is None:
             node = Node({}, step.span)
@@ -445,19 +503,22 @@ class _Walker:
                 self.report.error(
                     "E212", f"`{block.name}` takes no arguments, found {node}", node.span, notes=frame.notes
                 )
-                return None
+                return lost
             node = Node({Key(block.params[0].name, node.span): node}, step.span)
         context = Context(frame.scope, self.report, f"`{block.name}`")
+        before = len(self.report.diagnostics)
         values, _ = read_arguments(list(block.params), Node(node.data, step.span), context)
+        self.annotate(before, frame.notes)
         if values is None:
-            return None
+            return lost
         resolved = {name: frame.scope.resolve(Node(value, step.span), self.report) for name, value in values.items()}
-        return {name: found.plain for name, found in resolved.items() if found is not None}  # type: ignore[misc]
+        found = {name: node.data for name, node in resolved.items() if node is not None}
+        return lost | {name: value for name, value in found.items() if not isinstance(value, list | dict)}
 
     def apply_layer(
         self, entry: Entry, step: Step, path: str, shared: bool, frame: _Frame, bounds: list[_Bound | None]
     ) -> Value | None:
-        before = set(self.report.diagnostics)
+        before = len(self.report.diagnostics)
         context = Context(frame.scope, self.report, f"`{step.layer}`")
         call = read_call(entry, step.layer, step.arguments, context)
         self.annotate(before, frame.notes)
@@ -498,9 +559,8 @@ class _Walker:
     def walk_poisoned(self, step: Step, path: str, frame: _Frame) -> None:
         """Look for more errors in nested steps whose input is missing."""
         for node in nested(step):
-            if isinstance(node.data, list):
-                inner = _Frame(f"{path}.", frame.scope, {}, frame, frame.notes, frame.shared)
-                self.walk_nested(node, inner, _Bound(None, "", step.span, "input"))
+            inner = _Frame(f"{path}.", frame.scope, {}, frame, frame.notes, frame.shared)
+            self.walk_nested(node, inner, _Bound(None, "", step.span, "input"))
 
     @contextmanager
     def scoped(self, path: str, shared: bool, frame: _Frame, step: Step) -> Iterator[None]:
@@ -523,12 +583,12 @@ class _Walker:
 
     # -- messages ----------------------------------------------------------------------------
 
-    def annotate(self, before: set[tuple[str, Span, str]], notes: tuple[str, ...]) -> None:
-        """Add to new diagnostics how one came to be in this list of steps."""
-        if not notes:
+    def annotate(self, before: int, notes: tuple[str, ...]) -> None:
+        """Add to the diagnostics after the first so many how one came to be in this list of steps."""
+        if not notes or before == len(self.report.diagnostics):
             return
-        for key, diagnostic in list(self.report.diagnostics.items()):
-            if key not in before and not diagnostic.notes:
+        for key, diagnostic in list(self.report.diagnostics.items())[before:]:
+            if not diagnostic.notes:
                 self.report.diagnostics[key] = replace(diagnostic, notes=notes)
 
     def explain(
@@ -547,7 +607,7 @@ class _Walker:
         if step.inputs and len(known) > 1 and len(known) == len(step.inputs):
             message = message.replace("`: inputs differ", "` inputs differ")
             labels = [
-                Label(name.span, spec_type(bound.value.type), f"from {bound.span.short}")
+                Label(name.span, spec_type(bound.value.type), f"from {bound.span.place}")
                 for name, bound in zip(step.inputs, known, strict=True)
                 if bound.value is not None
             ]
@@ -562,7 +622,9 @@ class _Walker:
         span = call.spans.get(argument or "", step.span)
         notes = list(frame.notes)
         if known and known[0].value is not None and known[0].path:
-            notes.insert(0, f"the input is {spec_type(known[0].value.type)}, from {known[0].span.place}")
+            told = "the input is" in message
+            what = "the input comes from" if told else f"the input is {spec_type(known[0].value.type)}, from"
+            notes.insert(0, f"{what} {known[0].span.place}")
         self.report.error("E302" if argument else "E301", message, span, help=help, notes=notes)
 
     # -- losses ------------------------------------------------------------------------------
@@ -570,26 +632,21 @@ class _Walker:
     def losses(self) -> list[Step]:
         """The losses as they are written: one step, or a list of them."""
         train = self.spec.sections.train
-        if train is None:
+        if train is None or train.loss is None:
             return []
         nodes = train.loss.data if isinstance(train.loss.data, list) else [train.loss]
         if not nodes:
             self.report.error("E203", "`loss` expects at least one loss", train.loss.span)
-        steps = [parse_step(node, self.report, LOSSES, ("weight",)) for node in nodes]
-        return [step for step in steps if step is not None]
+        return [parse_step(node, self.report, LOSSES, ("weight",)) for node in nodes]
 
     def loss(self, step: Step, frame: _Frame, last: _Bound | None) -> tuple[Head, Loss] | None:
+        if step.broken:
+            return None
+        weight = self.weight(step, frame)
         entry = LOSSES.find(step.layer)
         if entry is None:
             self.report.error("E211", f"there is no loss `{step.layer}`", step.span, help=hint(step.layer, LOSSES))
             return None
-        for key in (k for k in (step.name, step.share) if k is not None):
-            self.report.error(
-                "E214",
-                f"a loss has no key for `{key}`",
-                key.span,
-                help="beside a loss stand `from` and `weight`",
-            )
         call = read_call(entry, step.layer, step.arguments, Context(frame.scope, self.report, f"`{step.layer}`"))
         if step.inputs is None or len(step.inputs) != 2:
             self.report.error(
@@ -609,7 +666,7 @@ class _Walker:
             self.explain_loss(error, step, call, bound)
             return None
         assert isinstance(result, Loss)
-        head = Head(str(step.layer), str(step.inputs[0]), target.name, result.task, self.weight(step, frame))
+        head = Head(str(step.layer), str(step.inputs[0]), target.name, result.task, weight)
         return head, result
 
     def weight(self, step: Step, frame: _Frame) -> float:
@@ -622,8 +679,10 @@ class _Walker:
     def explain_loss(self, error: LayerError | IRError, step: Step, call: Call, bound: _Bound) -> None:
         argument = error.argument if isinstance(error, LayerError) else None
         span = call.spans.get(argument or "", step.inputs[0].span if step.inputs else step.span)
-        note = f"`{step.inputs[0] if step.inputs else ''}` is {spec_type(bound.value.type) if bound.value else ''}, from {bound.span.place}"
-        self.report.error("E303", f"`{step.layer}`: {error}", span, help=getattr(error, "help", None), notes=[note])
+        notes = []
+        if step.inputs and bound.value is not None:
+            notes = [f"`{step.inputs[0]}` is {spec_type(bound.value.type)}, from {bound.span.place}"]
+        self.report.error("E303", f"`{step.layer}`: {error}", span, help=getattr(error, "help", None), notes=notes)
 
     def target(self, name: Key, frame: _Frame) -> Target | None:
         """What a loss compares with: a value of the network, or else a field of the data."""
@@ -632,31 +691,37 @@ class _Walker:
             return Target(str(name), bound.value, self.builder) if bound.value is not None else None
         fields = _fields(self.spec)
         if fields is not None and name not in fields:
-            known = [*fields, *frame.visible()]
-            self.report.error("E220", f"there is no field, step or input `{name}`", name.span, help=hint(name, known))
+            self.unknown(name, frame, fields)
             return None
         return Target(str(name), self.builder.inputs.get(str(name)), self.builder)
 
 
 def _fields(spec: Spec) -> list[str] | None:
     data = spec.sections.data
-    if data is None or not isinstance(data.fields.data, dict):
-        return None
-    return list(data.fields.data)
+    fields: object = data.fields if data is not None else None
+    return list(fields.data) if isinstance(fields, Node) and isinstance(fields.data, dict) else None
 
 
-def _edges(steps: list[Step]) -> nx.DiGraph[int]:
-    """The steps of a list by position, with an edge from each step to those that read it."""
-    import networkx as nx
-
-    dag: nx.DiGraph[int] = nx.DiGraph()
+def _reads(steps: list[Step]) -> list[set[int]]:
+    """For each step of a list, the positions of those it reads."""
     position = {str(step.name): i for i, step in enumerate(steps) if step.name}
+    found = [{position[name] for name in references(step) if name in position} for step in steps]
     for i, step in enumerate(steps):
-        dag.add_node(i)
-        dag.add_edges_from((position[name], i) for name in references(step) if name in position)
         if step.inputs is None and i:
-            dag.add_edge(i - 1, i)
-    return dag
+            found[i].add(i - 1)
+    return found
+
+
+def _reached(ends: set[int], reads: list[set[int]]) -> set[int]:
+    """The steps that others read, one way or another, to get to `ends`."""
+    found: set[int] = set()
+    waiting = list(ends)
+    while waiting:
+        i = waiting.pop()
+        if i not in found:
+            found.add(i)
+            waiting += reads[i]
+    return found
 
 
 def _inputs_words(count: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from .ir import (
+    Array,
     Const,
     DType,
     Frozen,
@@ -205,11 +206,18 @@ def with_precision(graph: Graph, dtype: DType) -> Graph:
 
     def change(op: Op) -> Op:
         if isinstance(op, Const) and op.value.array.dtype == np.float32:
-            return Const(Frozen(op.value.array.astype(dtype.numpy)))
+            return Const(Frozen(_converted(op.value.array, dtype)))
         changes = {f.name: new for f in fields(cast(Any, op)) if (new := _cast(getattr(op, f.name), dtype)) is not None}
         return cast(Op, replace(cast(Any, op), **changes)) if changes else op
 
     return retype(graph, change)
+
+
+def _converted(array: Array, dtype: DType) -> Array:
+    """A float32 constant in `dtype`. To float64 the shortest decimal is what was meant: 0.1 stays 0.1."""
+    if dtype is DType.f64 and array.size <= 1024:
+        return np.array([float(str(number)) for number in array.reshape(-1)]).reshape(array.shape)
+    return array.astype(dtype.numpy)
 
 
 def _cast(attribute: object, dtype: DType) -> object | None:

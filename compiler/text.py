@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, cast
 
@@ -42,10 +42,11 @@ def write(graph: Graph, elide: bool = False) -> str:
 
 
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+_ROOTS = ("return", "update")
 
 
 def _quoted(name: str) -> str:
-    return name if _PLAIN.fullmatch(name) else json.dumps(name)
+    return name if _PLAIN.fullmatch(name) and name not in _ROOTS else json.dumps(name)
 
 
 def _attributes(op: Op, elide: bool) -> str:
@@ -82,19 +83,22 @@ def parse(text: str) -> Graph:
     updates: dict[str, Value] = {}
     known: dict[str, Value] = {}
     for line in lines:
-        if line.word in ("return", "update"):
-            key = line.name()
+        if line.word in _ROOTS:
+            key = _plain(line.token())
             line.expect("=")
-            (outputs if line.word == "return" else updates)[key] = known[line.name()]
+            (outputs if line.word == "return" else updates)[key] = line.known(known, line.token())
             continue
         line.expect("=")
-        value = line.op()(*(known[operand] for operand in line.operands()))
-        if line.types() != value.types:
-            raise line.error(f"the types are {', '.join(map(str, value.types))}")
+        value = line.value(known)
         known[line.word] = value
         if isinstance(value.op, Input):
             inputs.append(value)
     return Graph(name, tuple(inputs), outputs, updates)
+
+
+def _plain(token: str) -> str:
+    """The name that a token, quoted or not, stands for."""
+    return cast(str, json.loads(token)) if token.startswith('"') else token
 
 
 class _Lines:
@@ -107,10 +111,14 @@ class _Lines:
         if len(self.rows) < 2 or not self.rows[0].startswith("graph ") or self.rows[-1] != "}":
             raise IRError("not the text of a graph")
         head = _Line(1, self.rows[0].removesuffix("{"))
-        return head.name()
+        return _plain(head.token())
 
     def __iter__(self) -> Iterator[_Line]:
         return (_Line(number, row) for number, row in enumerate(self.rows[1:-1], start=2))
+
+
+class _LineError(IRError):
+    """A line that cannot be read."""
 
 
 class _Line:
@@ -120,41 +128,58 @@ class _Line:
 
     def __init__(self, number: int, text: str) -> None:
         self.number, self.text, self.at = number, text, 0
-        self.word = self.name()
+        self.word = self.token()
 
-    def error(self, message: str) -> IRError:
-        return IRError(f"line {self.number}: {message}: {self.text.strip()[:100]}")
+    def error(self, message: str) -> _LineError:
+        return _LineError(f"line {self.number}: {message}: {self.text.strip()[:100]}")
 
-    def name(self) -> str:
+    def token(self) -> str:
         match = self._token.match(self.text, self.at)
         if match is None:
             raise self.error("the line ends early")
         self.at = match.end()
-        token = match[1]
-        return cast(str, json.loads(token)) if token.startswith('"') else token
+        return match[1]
 
     def expect(self, token: str) -> None:
-        if self.name() != token:
+        if self.token() != token:
             raise self.error(f"expected `{token}`")
 
+    def known(self, values: Mapping[str, Value], token: str) -> Value:
+        if token not in values:
+            raise self.error(f"there is no value {token}")
+        return values[token]
+
+    def value(self, known: Mapping[str, Value]) -> Value:
+        """The value a line makes, of the types it says."""
+        try:
+            op = self.op()
+            value = op(*[self.known(known, operand) for operand in self.operands()])
+        except _LineError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise self.error(str(error)) from error
+        if self.types() != value.types:
+            raise self.error(f"the types are {', '.join(map(str, value.types))}")
+        return value
+
     def op(self) -> Op:
-        kind = self.name()
+        kind = self.token()
         if kind not in OPS:
             raise self.error(f"there is no op {kind}")
         self.expect("(")
         attributes: dict[str, Any] = {}
-        token = self.name()
+        token = self.token()
         while token != ")":
             if token == ",":
-                token = self.name()
+                token = self.token()
             self.expect("=")
             data, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
             attributes[token] = _decode(kind, token, data)
-            token = self.name()
+            token = self.token()
         return OPS[kind](**attributes)
 
     def operands(self) -> Iterator[str]:
-        while (token := self.name()) != ":":
+        while (token := self.token()) != ":":
             yield token
 
     def types(self) -> tuple[Type, ...]:

@@ -4,113 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 from .autodiff import differentiable, gradients
 from .build import Network, build
 from .ir import DType, Graph, Init, Input, Origin, Type, Value, constant, input_of, origin
 from .ops.elementwise import Minimum, Sqrt
-from .ops.optim import Adam, RmsProp, Sgd, Update
+from .ops.optim import Update
 from .ops.reduce import Sum
 from .ops.shape import BroadcastTo, reshape
 from .rewrite import legalize, with_precision
-from .spec.kinds import NonNegative, PositiveFloat, Range, Share
 from .spec.reader import Spec
-from .spec.registry import OPTIMIZERS
 from .spec.sections import Train
-
-Beta = Annotated[float, Range(0, 1, open_high=True)]
-
-
-@OPTIMIZERS.register
-def sgd(
-    *,
-    lr: PositiveFloat = 0.01,
-    momentum: Share = 0.0,
-    nesterov: bool = False,
-    weight_decay: NonNegative = 0.0,
-) -> Update:
-    """Stochastic gradient descent.
-
-    lr: the learning rate, before the schedule.
-    momentum: how much of the last step is carried on.
-    nesterov: look ahead along the momentum (Sutskever et al., 2013).
-    weight_decay: added to the gradient, times the weight; norms and biases are exempt.
-    Example: {sgd: {lr: 0.1, momentum: 0.9}}
-    """
-    return Sgd(momentum, nesterov, weight_decay)
-
-
-@OPTIMIZERS.register
-def adam(
-    *,
-    lr: PositiveFloat = 1e-3,
-    betas: list[Beta] | None = None,
-    eps: PositiveFloat = 1e-8,
-    weight_decay: NonNegative = 0.0,
-) -> Update:
-    """Adam (Kingma & Ba, 2014).
-
-    lr: the learning rate, before the schedule.
-    betas: the decay rates of the running mean and square of the gradient; [0.9, 0.999].
-    eps: what is added to the root of the running square.
-    weight_decay: added to the gradient, times the weight; norms and biases are exempt.
-    Example: {adam: {lr: 1e-3}}
-    """
-    beta1, beta2 = _betas(betas)
-    return Adam(beta1, beta2, eps, weight_decay)
-
-
-@OPTIMIZERS.register
-def adamw(
-    *,
-    lr: PositiveFloat = 1e-3,
-    betas: list[Beta] | None = None,
-    eps: PositiveFloat = 1e-8,
-    weight_decay: NonNegative = 0.01,
-) -> Update:
-    """Adam with decoupled weight decay (Loshchilov & Hutter, 2017).
-
-    lr: the learning rate, before the schedule.
-    betas: the decay rates of the running mean and square of the gradient; [0.9, 0.999].
-    eps: what is added to the root of the running square.
-    weight_decay: the share of a weight that a step at learning rate 1 takes away; norms and biases
-        are exempt.
-    Example: {adamw: {lr: 1e-3, weight_decay: 0.01}}
-    """
-    beta1, beta2 = _betas(betas)
-    return Adam(beta1, beta2, eps, weight_decay, decoupled=True)
-
-
-@OPTIMIZERS.register
-def rmsprop(
-    *,
-    lr: PositiveFloat = 0.01,
-    alpha: Beta = 0.99,
-    eps: PositiveFloat = 1e-8,
-    momentum: Share = 0.0,
-    centered: bool = False,
-    weight_decay: NonNegative = 0.0,
-) -> Update:
-    """RMSProp (Tieleman & Hinton, 2012).
-
-    lr: the learning rate, before the schedule.
-    alpha: the decay rate of the running square of the gradient.
-    eps: what is added to its root.
-    momentum: how much of the last step is carried on.
-    centered: divide by an estimate of the variance instead of the square.
-    weight_decay: added to the gradient, times the weight; norms and biases are exempt.
-    Example: {rmsprop: {lr: 1e-3}}
-    """
-    return RmsProp(alpha, eps, momentum, centered, weight_decay)
-
-
-def _betas(betas: list[float] | None) -> tuple[float, float]:
-    if betas is None:
-        return 0.9, 0.999
-    if len(betas) != 2:
-        raise ValueError(f"`betas` are two numbers, found {len(betas)}")
-    return betas[0], betas[1]
 
 
 @dataclass(frozen=True)
@@ -205,6 +110,8 @@ def _update(op: Update, p: Value, g: Value, lr: Value, step: Value) -> tuple[lis
 
 def global_norm(grads: list[Value]) -> Value:
     """The Euclidean norm of all gradients together."""
+    if not grads:
+        return constant(0.0, DType.f32)
     squares = [reshape(Sum(tuple(range(g.rank)))(g * g), ()) for g in grads]
     total = squares[0]
     for square in squares[1:]:

@@ -25,8 +25,15 @@ class ArtefactError(Exception):
 
 def save_tensors(path: Path, arrays: Mapping[str, Array], about: Mapping[str, str] | None = None) -> None:
     """Write arrays to a safetensors file, atomically."""
-    contiguous = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
-    write_atomically(path, save(contiguous, metadata=dict(about or {})))
+    write_atomically(path, tensors(arrays, about))
+
+
+def tensors(arrays: Mapping[str, Array], about: Mapping[str, str] | None = None) -> bytes:
+    """Arrays as the bytes of a safetensors file; the same arrays always give the same bytes."""
+    contiguous = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in sorted(arrays.items())}
+    # The format keeps metadata in no order: one key, so that there is only one.
+    metadata = {"about": json.dumps(dict(about), sort_keys=True)} if about else None
+    return save(contiguous, metadata=metadata)
 
 
 def load_tensors(path: Path) -> dict[str, Array]:

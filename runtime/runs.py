@@ -29,7 +29,7 @@ import numpy as np
 import yaml
 
 from ..compiler.ir import Array
-from ..compiler.spec.reader import Spec, read_string
+from ..compiler.spec.reader import Spec
 from ..compiler.spec.source import scalar
 from ..files import write_atomically
 from .checkpoints import (
@@ -37,7 +37,6 @@ from .checkpoints import (
     Checkpoint,
     checkpoints,
     load_checkpoint,
-    load_json,
     load_tensors,
     save_checkpoint,
     save_json,
@@ -83,22 +82,14 @@ class Run:
         """The run in a folder; raises `ArtefactError` if there is none."""
         if not (path / RESOLVED).is_file():
             raise ArtefactError(f"`{path}` is not the folder of a run: it has no `{RESOLVED}`")
-        return cls(path, load_json(path / DATA).get("spec_hash", "") if (path / DATA).exists() else "")
+        return cls(path, "")
 
-    def spec(self) -> Spec:
-        """The resolved spec with the sizes that the data defined; paths in it are relative as they were."""
-        data = self.data()
+    def read(self, name: str) -> bytes:
+        """The bytes of one of the run's files; raises `ArtefactError`."""
         try:
-            sizes = {str(k): int(v) for k, v in data["sizes"].items()}
-            folder = self.path / str(data["folder"])
-            text = (self.path / RESOLVED).read_text(encoding="utf-8")
-        except (KeyError, AttributeError, TypeError, ValueError, OSError) as error:
-            raise ArtefactError(f"`{self.path}` is not the folder of a run: {error}") from error
-        return read_string(text, folder / SPEC, sizes=sizes)
-
-    def data(self) -> dict[str, Any]:
-        """What was fitted on the training rows: fields, sizes, fingerprint."""
-        return load_json(self.path / DATA)
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise ArtefactError(f"`{self.path / name}` cannot be read: {error.strerror}") from error
 
     def save_data(self, fields: Mapping[str, Any], sizes: Mapping[str, int], fingerprint: str, folder: Path) -> None:
         about = {

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-import sys
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..backends.base import Backend
 from ..backends.base import load as load_backend
-from ..compiler import build as builder
+from ..compiler import text
 from ..compiler.analysis import id_bounds
-from ..compiler.build import Head, Network, build
-from ..compiler.initialisers import initialise
-from ..compiler.ir import Array, DType, Type, input_of
-from ..compiler.passes import Model, Record, for_inference
+from ..compiler.build import Network, build
+from ..compiler.initialisers import generator
+from ..compiler.ir import Array, DType, input_of
+from ..compiler.passes import Record
 from ..compiler.spec.diagnostics import Report, SpecError, hint
 from ..compiler.spec.reader import Spec, read
 from . import report, schedules
-from .checkpoints import ArtefactError, save_json
+from .artefacts import is_artefact, open_artefact
+from .bundles import DATA, EXAMPLES, GRAPH, SPEC, WEIGHTS, write_bundle
+from .checkpoints import save_json, tensors
 from .data import (
     DataError,
     Dataset,
-    Fitted,
-    Table,
     check_against,
     declare_fields,
     declare_options,
     from_arrays,
     load_dataset,
-    restore_fields,
     transform,
 )
-from .evaluation import Evaluator, Outcome, as_json, batches, metrics_of
+from .evaluation import Outcome, as_json
 from .metrics import check_metric, confusion_matrix, intervals, per_class, reliability, slices
+from .model import LoadedModel, inference_model, initial_weights
 from .progress import Listener
-from .runs import DATA, EVALUATION, WEIGHTS, Run, trine_version
+from .runs import EVALUATION, Run, resolved_text, trine_version
 from .trainer import Trainer
 
 assert schedules  # importing it registers the schedules
@@ -125,9 +122,7 @@ def prepare(spec: Spec, data: Columns | None = None) -> tuple[Spec, Dataset]:
     """
     if spec.sections.data is None or spec.sections.train is None:
         missing = "data" if spec.sections.data is None else "train"
-        raise UsageError(
-            f"`{spec.path}` has no `{missing}` section: there is nothing to train {'on' if missing == 'data' else ''}".rstrip()
-        )
+        raise UsageError(f"`{spec.path}` has no `{missing}` section: training needs one")
     tables = None if data is None else {name: from_arrays(columns, name) for name, columns in data.items()}
     dataset = load_dataset(spec, tables)
     sized = spec.with_sizes(dataset.sizes)
@@ -229,163 +224,13 @@ def summarise(
     return {**found, "slices": by} if by else found
 
 
-# -- models --------------------------------------------------------------------------------------
-
-
-class LoadedModel:
-    """A network with its weights and fitted fields: it takes rows or arrays, and predicts.
-
-    Made by `trine.load` and `trine.train`.
-    """
-
-    def __init__(
-        self,
-        spec: Spec,
-        weights: Mapping[str, Array],
-        fields: Mapping[str, Fitted],
-        evaluator: Evaluator | None = None,
-        backend: Backend | None = None,
-    ) -> None:
-        self.spec, self.weights, self.fields = spec, dict(weights), dict(fields)
-        self.backend = backend or load_backend("numpy")
-        network = build(spec, "evaluate")
-        self.heads: tuple[Head, ...] = network.heads
-        self.evaluator = evaluator or Evaluator(
-            network, self.backend, self.backend.state(self.weights), spec.sections.evaluate.batch
-        )
-        self._predictor: Any = None
-
-    @property
-    def inputs(self) -> dict[str, Type]:
-        """What `predict_arrays` takes: types by name, the batch axis first."""
-        return {name: signature.type for name, signature in self.spec.inputs.items()}
-
-    def names(self, head: Head) -> list[str]:
-        """The names of a head's classes."""
-        field = self.fields.get(head.target)
-        names = getattr(field, "names", None)
-        return list(names) if names else []
-
-    def in_units(self, head: Head, outcome: Outcome) -> tuple[Array, Array]:
-        """Predictions and targets of a head; numbers in the units of the data, their scaling undone."""
-        prediction, target = outcome.predictions[head.target], outcome.targets[head.target]
-        field = self.fields.get(head.target)
-        if head.task != "values" or field is None:
-            return prediction, target
-        return field.inverse(prediction), field.inverse(target)
-
-    def metrics_of(self, outcome: Outcome) -> dict[str, float]:
-        """The loss and the metrics of an outcome, in the units of the data."""
-        pairs = {head.target: self.in_units(head, outcome) for head in self.heads}
-        scaled = Outcome(
-            outcome.loss,
-            outcome.rows,
-            {name: pair[0] for name, pair in pairs.items()},
-            {name: pair[1] for name, pair in pairs.items()},
-        )
-        return metrics_of(scaled, self.heads, self.spec.sections.evaluate.metrics)
-
-    def groups(self, name: str, dataset: Dataset, split: str) -> Array:
-        """The group of each row of a split: the value of a field or column, as text."""
-        part = dataset.splits[split]
-        column = name
-        if name in self.fields and len(self.fields[name].columns) == 1:
-            column = self.fields[name].columns[0]
-        found = part.table.column(column)
-        return np.array(["(missing)" if m else str(v) for v, m in zip(found.values, found.missing, strict=True)])
-
-    def evaluate(self, arrays: Mapping[str, Array]) -> dict[str, float]:
-        """The loss and metrics on fields that are encoded already."""
-        return self.metrics_of(self.evaluator.run(arrays))
-
-    def predict(self, rows: Mapping[str, Any] | Table) -> dict[str, Array]:
-        """Predictions for raw rows: columns by name, as in the training data.
-
-        For each target: the class names with `<target>/probability` (the largest), or the numbers in
-        the units of the data. Raises `DataError` for columns or values that do not fit.
-        """
-        table = rows if isinstance(rows, Table) else from_arrays(rows)
-        inputs = transform(self.fields, table, self.inputs)
-        return self.decode(self.predict_arrays(inputs))
-
-    def predict_arrays(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The network's raw predictions for encoded inputs: probabilities or numbers, by target."""
-        run = self._compiled()
-        parts = [run(feeds) for feeds in batches(inputs, self.spec.sections.evaluate.batch)]
-        if not parts:
-            raise DataError("there are no rows to predict")
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def decode(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Raw predictions as people read them."""
-        found: dict[str, Array] = {}
-        for head in self.heads:
-            raw = outputs[head.target]
-            names = self.names(head)
-            if head.task == "classes":
-                best = raw.argmax(-1)
-                found[head.target] = np.array(names, object)[best] if names else best
-                found[f"{head.target}/probability"] = raw.max(-1)
-            elif head.task == "labels":
-                hit = (raw >= 0.5).astype(int)
-                found[head.target] = np.array(names, object)[hit] if len(names) == 2 else hit
-                found[f"{head.target}/probability"] = raw
-            else:
-                field = self.fields.get(head.target)
-                found[head.target] = field.inverse(raw) if field else raw
-        return found if self.heads else dict(outputs)
-
-    def _compiled(self) -> Any:
-        if self._predictor is None:
-            model, _ = inference_model(self.spec, self.weights, predictions=True)
-            self._predictor = self.backend.compile(model.graph, self.backend.state(model.weights))
-        return self._predictor
-
-
-def inference_model(spec: Spec, weights: Mapping[str, Array], predictions: bool = False) -> tuple[Model, list[Record]]:
-    """The optimised inference graph of a spec with its weights.
-
-    Its outputs are those of the spec; with `predictions`, what the losses' heads predict, by target.
-    """
-    graph = builder.build(spec, "infer").graph
-    if predictions:
-        network = builder.build(spec, "evaluate")
-        if network.heads:
-            outputs = {head.target: network.graph.outputs[f"prediction/{head.target}"] for head in network.heads}
-            graph = network.graph.with_outputs(outputs, {}).prune_inputs(keep=spec.inputs)
-    names = {input_of(v).name for v in graph.by_role("param", "buffer")}
-    return for_inference(Model(graph, {k: v for k, v in weights.items() if k in names}), spec)
-
-
-def initial_weights(spec: Spec) -> dict[str, Array]:
-    """The weights that training would start from."""
-    graph = builder.build(spec, "infer").graph
-    seed = spec.sections.train.seed if spec.sections.train else 0
-    return {input_of(v).name: initialise(v, seed) for v in graph.by_role("param", "buffer")}
+# -- trained models -----------------------------------------------------------------------------
 
 
 def load(path: str | Path, backend: str = "numpy") -> LoadedModel:
-    """The trained model of a run; raises `ArtefactError`."""
-    run = Run.open(Path(path))
-    spec = run.spec()
-    try:
-        fields = restore_fields(run.data()["fields"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"`{run.path / DATA}` does not describe fitted fields: {error}") from error
-    weights = run.weights()
-    _check_weights(spec, weights, run.path / WEIGHTS)
-    return LoadedModel(spec, weights, fields, backend=load_backend(backend))
-
-
-def _check_weights(spec: Spec, weights: Mapping[str, Array], path: Path) -> None:
-    for v in builder.build(spec, "infer").graph.by_role("param", "buffer"):
-        name = input_of(v).name
-        if name not in weights:
-            raise ArtefactError(f"`{path}` lacks `{name}`")
-        if weights[name].shape != v.shape or weights[name].dtype != v.dtype.numpy:
-            raise ArtefactError(
-                f"`{path}`: `{name}` is {weights[name].dtype}{list(weights[name].shape)}, expected {v.type}"
-            )
+    """The trained model of a run or bundle; raises `ArtefactError`."""
+    found = open_artefact(path)
+    return LoadedModel(found.spec, found.weights, found.fields, backend=load_backend(backend))
 
 
 def evaluate(path: str | Path, split: str = "test", backend: str = "numpy") -> dict[str, Any]:
@@ -402,36 +247,70 @@ def evaluate(path: str | Path, split: str = "test", backend: str = "numpy") -> d
     return summarise(model, split, outcome, dataset, {split: model.metrics_of(outcome)})
 
 
-def is_run(path: str | Path) -> bool:
-    """Whether a path is the folder of a run, and not a spec."""
-    return not str(path).startswith(ZOO) and Path(path).is_dir()
-
-
 def open_source(source: str | Path, overrides: Iterable[str] = ()) -> tuple[Spec, dict[str, Array]]:
     """A spec whose sizes are known, with weights: those of a run, or those training would start from."""
-    if is_run(source):
+    if is_artefact(source):
         if list(overrides):
-            raise UsageError(f"`{source}` is a run: `--set` changes specs, before they are trained")
-        model = load(source)
-        return model.spec, model.weights
+            raise UsageError(f"`{source}` is trained: `--set` changes specs, before that")
+        found = open_artefact(source)
+        return found.spec, found.weights
     spec = open_spec(source, overrides)
     if spec.unknown_sizes:
         spec = spec.with_sizes(load_dataset(spec).sizes)
     return spec, initial_weights(spec)
 
 
-def compile_source(
-    source: str | Path, out: Path, overrides: Iterable[str] = (), backend: str = "numpy"
-) -> list[Record]:
-    """Write a run, or a spec with its initial weights, as a file that runs without trine."""
-    if out.suffix != ".py":
-        raise UsageError(f"cannot compile to `{out}`: a file ending in `.py` is written for NumPy")
+# What `compile` writes, by how the file's name ends, and the backend that writes it.
+TARGETS = {".trine": "", ".onnx": "onnx", "_torch.py": "torch", ".py": "numpy"}
+
+
+def compile_source(source: str | Path, out: Path, overrides: Iterable[str] = ()) -> list[Record]:
+    """Write a run, a bundle, or a spec with its initial weights, in the form that the file's name asks for."""
+    ending = next((ending for ending in TARGETS if out.name.endswith(ending)), None)
+    if ending is None:
+        known = "`.trine` (a bundle), `.onnx`, `.py` (NumPy alone) or `_torch.py` (an `nn.Module`)"
+        raise UsageError(f"cannot compile to `{out}`: a name ends in {known}")
+    if ending == ".trine":
+        return _bundle(source, out)
+    backend = load_backend(TARGETS[ending])
     spec, weights = open_source(source, overrides)
+    notes = {"spec": spec.name, "spec hash": spec.hash, "compiled by": f"trine {trine_version()}"}
     model, records = inference_model(spec, weights)
-    notes = {
-        "spec": spec.name,
-        "spec hash": spec.hash,
-        "compiled by": f"trine {trine_version()}, Python {sys.version.split()[0]}",
-    }
-    load_backend(backend).export(model, out, notes)
+    backend.export(model, out, notes)
     return records
+
+
+def _bundle(source: str | Path, out: Path) -> list[Record]:
+    """Put a run into one file, with its graph as text and a few rows to try it on."""
+    if not is_artefact(source):
+        raise UsageError(f"`{source}` is not trained: a bundle is made of a run")
+    found = open_artefact(source)
+    model, records = inference_model(found.spec, found.weights)
+    about = {
+        "spec_hash": found.spec.hash,
+        "sizes": dict(found.spec.sizes),
+        "fields": {name: field.state() for name, field in found.fields.items()},
+    }
+    members = {
+        SPEC: resolved_text(found.spec).encode(),
+        DATA: json.dumps(about, indent=2, sort_keys=True).encode(),
+        WEIGHTS: tensors(found.weights),
+        GRAPH: text.write(model.graph, elide=True).encode(),
+        EXAMPLES: _examples(LoadedModel(found.spec, found.weights, found.fields)),
+    }
+    write_bundle(out, members, {"name": found.spec.name, "trine": trine_version(), "spec_hash": found.spec.hash})
+    return records
+
+
+def _examples(model: LoadedModel, rows: int = 3) -> bytes:
+    """Encoded inputs drawn at random, and what the network predicts for them, for whoever ports it."""
+    rng = generator(0, "examples")
+    inputs: dict[str, Array] = {}
+    for name, t in model.inputs.items():
+        shape = (rows, *(d if isinstance(d, int) else 4 for d in t.shape[1:]))
+        size = model.spec.sizes.get(f"{name}.size", 2)
+        drawn = rng.standard_normal(shape) if t.dtype.floating else rng.integers(0, size, shape)
+        inputs[name] = drawn.astype(t.dtype.numpy)
+    outputs = model.predict_arrays(inputs)
+    plain = {"inputs": inputs, "predictions": outputs}
+    return json.dumps({k: {n: a.tolist() for n, a in v.items()} for k, v in plain.items()}, indent=1).encode()

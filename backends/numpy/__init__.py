@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,18 +9,15 @@ from typing import Any
 import numpy as np
 
 from ...compiler.analysis import Buffer, last_uses, pack
-from ...compiler.ir import Array, Const, Graph, Input, IRError, Type, Value, agree, input_of, measure, order
+from ...compiler.ir import Array, Const, Graph, Input, Type, Value, input_of, order
 from ...compiler.ops import kernels as primitive_kernels
-from ...compiler.passes import Model, for_training
-from ...compiler.rewrite import bind, legalize
+from ...compiler.passes import Model
+from ..executable import Run, Specialised, lower
 from ..source import Writer, hint_of
 from . import kernels
 from .emit import is_view, kind_of, native, write
 
 __all__ = ["BACKEND", "NumpyBackend"]
-
-# How many shapes of one graph are kept ready to run.
-MAX_SHAPES = 32
 
 KERNELS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
@@ -48,65 +43,19 @@ class NumpyState:
             np.copyto(self.arrays[name], array)
 
 
-class NumpyExecutable:
-    """A graph on NumPy. Each combination of sizes of the named dims is compiled once.
-
-    Calls are serialised by a lock: the buffers belong to the executable.
-    """
+class NumpyExecutable(Specialised):
+    """A graph on NumPy."""
 
     def __init__(self, graph: Graph, state: NumpyState) -> None:
-        self.graph, self.state = graph, state
-        self._fed = {input_of(v).name: v.type for v in graph.inputs if input_of(v).role not in ("param", "buffer")}
-        self._compiled: OrderedDict[tuple[tuple[str, int], ...], Callable[..., dict[str, Array]]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run once. Raises `IRError` for a feed that is missing or of another type."""
-        arrays = [_checked(name, t, feeds) for name, t in self._fed.items()]
-        sizes = sizes_of(self._fed, feeds)
-        key = tuple(sorted(sizes.items()))
-        with self._lock:
-            run = self._compiled.get(key)
-            if run is None:
-                run = self._specialise(sizes)
-                self._compiled[key] = run
-                if len(self._compiled) > MAX_SHAPES:
-                    self._compiled.popitem(last=False)
-            return run(*arrays)
+        super().__init__(graph)
+        self.state = state
 
     def source(self, sizes: Mapping[str, int]) -> str:
         """The Python source that runs at the given sizes."""
-        return Program(self._lowered(sizes)).source
+        return Program(lower(self.graph, sizes, native, "numpy")).source
 
-    def _lowered(self, sizes: Mapping[str, int]) -> Graph:
-        return lower(self.graph, sizes)
-
-    def _specialise(self, sizes: Mapping[str, int]) -> Callable[..., dict[str, Array]]:
-        return Program(self._lowered(sizes)).load(self.state.arrays)
-
-
-def lower(graph: Graph, sizes: Mapping[str, int]) -> Graph:
-    """The graph at given sizes, in ops that NumPy runs, with what is then constant folded."""
-    bound, _ = for_training(Model(bind(graph, sizes)))
-    lowered, _ = for_training(Model(legalize(bound.graph, native, "numpy")))
-    return lowered.graph
-
-
-def sizes_of(declared: Mapping[str, Type], feeds: Mapping[str, Array]) -> dict[str, int]:
-    """The sizes of all named dims, read off the feeds, which must agree."""
-    sizes: dict[str, int] = {}
-    for name, t in declared.items():
-        agree(sizes, name, measure(name, t, np.shape(feeds[name])))
-    return sizes
-
-
-def _checked(name: str, t: Type, feeds: Mapping[str, Array]) -> Array:
-    if name not in feeds:
-        raise IRError(f"there is no value for the input {name}: {t}")
-    array = np.asarray(feeds[name])
-    if array.dtype != t.dtype.numpy:
-        raise IRError(f"{name}: expected {t}, got an array of dtype {array.dtype}")
-    return array
+    def specialise(self, sizes: Mapping[str, int]) -> Run:
+        return Program(lower(self.graph, sizes, native, "numpy")).load(self.state.arrays)
 
 
 class Program:
@@ -170,6 +119,7 @@ class Program:
             w.variables[v] = target or w.names.make(hint_of(v))
             if text != w.variables[v]:
                 w.line(f"{w.variables[v]} = {text}" if target is None else text)
+        self._copy_old_state()
         self._write_updates()
         arguments = ", ".join(w.variables[v] for v in self.fed)
         body = "\n    ".join([*w.lines, f"return {{{self._outputs()}}}"])
@@ -208,13 +158,28 @@ class Program:
         for target, text in pairs:
             w.line(f"np.copyto({target}, {text})")
 
+    def _copy_old_state(self) -> None:
+        """Copy what the outputs show of state before it changes."""
+        w = self.writer
+        self.copies: dict[Value, str] = {}
+        for v in self.graph.outputs.values():
+            base = _base(v)
+            if isinstance(base.op, Input) and base.op.name in self.graph.updates and v not in self.copies:
+                self.copies[v] = w.names.make("old")
+                w.line(f"{self.copies[v]} = np.array({w.variables[v]})")
+
     def _outputs(self) -> str:
-        """What is returned: arrays of their own, not views of state or of what was fed."""
+        """What is returned: arrays of their own, not views of state, of what was fed, or of each other."""
         parts = []
+        shown: set[Value] = set()
         for name, v in self.graph.outputs.items():
+            if v in self.copies:
+                parts.append(f"{name!r}: {self.copies[v]}")
+                continue
             text = self.writer.argument(v, literal=False)
             base = _base(v)
-            lent = isinstance(base.op, Input | Const) or base in self.in_place
+            lent = isinstance(base.op, Input | Const) or base in self.in_place or base in shown
+            shown.add(base)
             parts.append(f"{name!r}: np.array({text})" if lent else f"{name!r}: np.asarray({text})")
         return ", ".join(parts)
 

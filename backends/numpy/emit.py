@@ -76,7 +76,7 @@ def _pad(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     op = cast(shape.Pad, v.op)
     value = literal_of(np.asarray(op.value))
     if out is None:
-        return f"np.pad({args[0]}, {op.pads!r}, constant_values={value})"
+        return f"np.pad({args[0]}, {op.pads!r}, constant_values={value})" if op.pads else f"np.array({args[0]})"
     w.line(f"{out}.fill({value})")
     inside = ", ".join(
         ":" if isinstance(d, str) else f"{low}:{low + d}"
@@ -139,7 +139,7 @@ def _avg_pool(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     op = cast(conv.AvgPool, v.op)
     window = f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"
     total = f"window_sum({args[0]}, {window})"
-    if op.counts_vary and v.type.names - set(v.shape[: v.rank - len(op.kernel)]):
+    if op.counts_vary and any(isinstance(d, str) for d in v.shape[-len(op.kernel) :]):
         ones = f"np.ones({args[0]}.shape[-{len(op.kernel)}:], {_dtype(v.dtype)})"
         return f"{total} / window_sum({ones}, {window})"
     return f"{total} / {w.argument(op.counts(v.inputs[0].type), literal=True)}"
@@ -218,6 +218,8 @@ def write(w: Writer, v: Value, out: str | None) -> str:
     """The expression for a value, after any lines it needs."""
     if isinstance(v.op, Item):
         return f"{w.argument(v.inputs[0], literal=True)}[{v.op.index}]"
-    scalars = [isinstance(x.op, Const) and x.rank == 0 for x in v.inputs]
-    args = [w.argument(x, literal=not all(scalars)) for x in v.inputs]
+    # A literal takes the element type of the arrays beside it: there must be one.
+    peers = v.inputs[1:] if isinstance(v.op, elementwise.Where) else v.inputs
+    literal = not all(isinstance(x.op, Const) and x.rank == 0 for x in peers)
+    args = [w.argument(x, literal) for x in v.inputs]
     return EMIT[type(v.op)].write(w, v, args, out)

@@ -8,13 +8,14 @@ import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...compiler.analysis import dying
 from ...compiler.ir import Array, Const, Graph, Input, Item, Type, Value, input_of, order
 from ...compiler.passes import Model
-from ...compiler.rewrite import legalize
+from ...compiler.rewrite import bind, legalize
 from ...files import write_atomically
 from ..source import Writer, hint_of
 from . import KERNELS
@@ -25,6 +26,10 @@ ORDER = (
     "conv_weight_grad", "max_pool", "max_pool_grad", "window_sum",
 )  # fmt: skip
 
+RESERVED = (
+    "np", "base64", "io", "sys", "predict", "check", "weights", "main", "w", "INPUTS", "WEIGHTS", *ORDER,
+)  # fmt: skip
+
 
 def export(model: Model, path: Path, notes: Mapping[str, str]) -> None:
     """Write the model as a Python file with a function `predict`, atomically."""
@@ -33,8 +38,8 @@ def export(model: Model, path: Path, notes: Mapping[str, str]) -> None:
 
 def module_source(model: Model, notes: Mapping[str, str], embed: bool = True) -> str:
     """The text of the file; without `embed`, the function alone."""
-    graph = legalize(model.graph, native, "numpy")
-    writer = Writer(reserved=("np", "base64", "io", "sys", "predict", "weights", "w", *ORDER))
+    writer = Writer(reserved=RESERVED)
+    graph = _with_safe_dims(legalize(model.graph, native, "numpy"), writer)
     body = _body(graph, writer)
     if not embed:
         return body
@@ -46,6 +51,7 @@ def module_source(model: Model, notes: Mapping[str, str], embed: bool = True) ->
         _CHECK,
         body,
         _LOAD,
+        _inputs(graph, writer),
         _MAIN,
         _weights(arrays),
         'w = weights()\n\nif __name__ == "__main__":\n    main()\n',
@@ -57,8 +63,8 @@ def _heading(graph: Graph, notes: Mapping[str, str]) -> str:
     takes = "\n".join(f"    {input_of(v).name}: {_type_words(v.type)}" for v in graph.by_role("data"))
     gives = "\n".join(f"    {name}: {_type_words(v.type)}" for name, v in graph.outputs.items())
     lines = [f"{key}: {value}" for key, value in notes.items()]
-    about = "\n".join(lines).replace("\\", "/").replace('"""', "'''")
-    return f'''"""{graph.name}: a network, compiled. It needs NumPy alone.
+    about = "\n".join(lines)
+    words = f"""{graph.name}: a network, compiled. It needs NumPy alone.
 
 {about}
 
@@ -72,7 +78,8 @@ and returns a dict of arrays
 
 As a program, it reads the inputs from an .npz file and writes the outputs to another:
 python model.py inputs.npz outputs.npz
-"""'''
+"""
+    return '"""' + words.replace("\\", "/").replace('"""', "'''") + '"""'
 
 
 def _type_words(t: Type) -> str:
@@ -93,8 +100,6 @@ def _body(graph: Graph, w: Writer) -> str:
     data = graph.by_role("data")
     for v in data:
         w.variables[v] = w.names.make(input_of(v).name)
-    for name in graph.names:
-        w.names.taken.add(name)
     arguments = ", ".join(w.variables[v] for v in data)
     for v in data:
         dtype, shape = v.dtype.numpy.name, tuple(None if isinstance(d, str) else d for d in v.shape)
@@ -117,9 +122,29 @@ def _body(graph: Graph, w: Writer) -> str:
         gone = [w.variables[x] for x in dead.get(v, ()) if x in values_set and not isinstance(x.op, Item)]
         if gone:
             w.line(f"del {', '.join(gone)}")
-    results = ", ".join(f"{name!r}: np.asarray({w.argument(v, literal=False)})" for name, v in graph.outputs.items())
+    results = ", ".join(f"{name!r}: np.asarray({_constant(w, v)})" for name, v in graph.outputs.items())
     lines = "\n    ".join([*w.lines, f"return {{{results}}}"])
     return f"def predict({arguments}):\n    {lines}"
+
+
+def _constant(w: Writer, v: Value) -> str:
+    """How an output is written; a constant stands with the weights."""
+    known = set(w.constants)
+    text = w.argument(v, literal=False)
+    return f"w[{text!r}]" if text in set(w.constants) - known else text
+
+
+def _with_safe_dims(graph: Graph, w: Writer) -> Graph:
+    """The graph with its named dims called by names that mean nothing else in the file."""
+    names = {dim: w.names.make(dim) for dim in sorted(graph.names)}
+    changed: Any = {old: new for old, new in names.items() if old != new}
+    return bind(graph, changed)
+
+
+def _inputs(graph: Graph, w: Writer) -> str:
+    """A table of the inputs' names and the arguments of `predict` that take them."""
+    rows = [f"    {input_of(v).name!r}: {w.variables[v]!r}," for v in graph.by_role("data")]
+    return "\n".join(["# The inputs by name, and the arguments of `predict` that take them.", "INPUTS = {", *rows, "}"])
 
 
 def _sizes(data: list[Value], w: Writer) -> None:
@@ -150,7 +175,7 @@ _MAIN = '''def main():
     if len(sys.argv) != 3:
         raise SystemExit("usage: python " + sys.argv[0] + " inputs.npz outputs.npz")
     with np.load(sys.argv[1], allow_pickle=False) as inputs:
-        np.savez(sys.argv[2], **predict(**{name: inputs[name] for name in inputs.files}))'''
+        np.savez(sys.argv[2], **predict(**{argument: inputs[name] for name, argument in INPUTS.items()}))'''
 
 
 def _weights(arrays: Mapping[str, Array]) -> str:

@@ -25,7 +25,8 @@ def pad(x: Array, pads: Pads, value: float = 0.0) -> Array:
     lead = x.ndim - len(pads)
     size = [d + low + high for d, (low, high) in zip(x.shape[lead:], pads, strict=True)]
     out = np.full((*x.shape[:lead], *size), value, x.dtype)
-    out[(..., *(slice(low, low + d) for d, (low, _) in zip(x.shape[lead:], pads, strict=True)))] = x
+    inside: Any = tuple(slice(low, low + d) for d, (low, _) in zip(x.shape[lead:], pads, strict=True))
+    out[(..., *inside)] = x
     return out
 
 
@@ -61,8 +62,9 @@ def depthwise(x: Array, weight: Array, size: Ints, stride: Ints, dilation: Ints)
     factor = weight.shape[0] // x.shape[1]
     x = np.repeat(x, factor, axis=1) if factor > 1 else x
     y = np.zeros((x.shape[0], x.shape[1], *size), x.dtype)
+    tap: Any
     for tap in np.ndindex(*weight.shape[2:]):
-        place = tuple(
+        place: Any = tuple(
             slice(o * d, o * d + t * (n - 1) + 1, t) for o, d, t, n in zip(tap, dilation, stride, size, strict=True)
         )
         y += x[(..., *place)] * weight[(slice(None), 0, *tap)].reshape(1, -1, *(1 for _ in size))
@@ -82,7 +84,8 @@ def conv_input_grad(
     cols = cols.transpose(0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
     padded = tuple(s + low + high for s, (low, high) in zip(size, pads, strict=True))
     x = fold(cols, padded, stride, dilation)
-    return x[(..., *(slice(low, low + s) for s, (low, _) in zip(size, pads, strict=True)))]
+    inside: Any = tuple(slice(low, low + s) for s, (low, _) in zip(size, pads, strict=True))
+    return np.asarray(x[(..., *inside)])
 
 
 def conv_weight_grad(g: Array, x: Array, kernel: Ints, stride: Ints, pads: Pads, dilation: Ints, groups: int) -> Array:
@@ -100,7 +103,9 @@ def conv_weight_grad(g: Array, x: Array, kernel: Ints, stride: Ints, pads: Pads,
 def max_pool(x: Array, kernel: Ints, stride: Ints, pads: Pads) -> Array:
     """The largest number of each window: one comparison of whole arrays per tap."""
     w = windows(pad(x, pads, -np.inf), kernel, stride, (1,) * len(kernel))
-    y = w[(..., *(0 for _ in kernel))].copy()
+    first: Any = (0,) * len(kernel)
+    y = np.array(w[(..., *first)])
+    tap: Any
     for tap in np.ndindex(*kernel):
         np.maximum(y, w[(..., *tap)], out=y)
     return y
@@ -113,18 +118,24 @@ def max_pool_grad(g: Array, x: Array, y: Array, kernel: Ints, stride: Ints, pads
     w = windows(padded, kernel, stride, (1,) * rank)
     out = np.zeros_like(padded)
     free = np.ones(g.shape, np.bool_)
+    tap: Any
     for tap in np.ndindex(*kernel):
         hit = (w[(..., *tap)] == y) & free
         free &= ~hit
-        place = tuple(slice(o, o + t * (n - 1) + 1, t) for o, t, n in zip(tap, stride, g.shape[-rank:], strict=True))
+        place: Any = tuple(
+            slice(o, o + t * (n - 1) + 1, t) for o, t, n in zip(tap, stride, g.shape[-rank:], strict=True)
+        )
         out[(..., *place)] += g * hit
-    return out[(..., *(slice(low, low + s) for s, (low, _) in zip(x.shape[-rank:], pads, strict=True)))]
+    inside: Any = tuple(slice(low, low + s) for s, (low, _) in zip(x.shape[-rank:], pads, strict=True))
+    return np.asarray(out[(..., *inside)])
 
 
 def window_sum(x: Array, kernel: Ints, stride: Ints, pads: Pads) -> Array:
     """The sum of each window: one addition of whole arrays per tap."""
     w = windows(pad(x, pads), kernel, stride, (1,) * len(kernel))
-    y = w[(..., *(0 for _ in kernel))].copy()
+    first: Any = (0,) * len(kernel)
+    y = np.array(w[(..., *first)])
+    tap: Any
     for tap in list(np.ndindex(*kernel))[1:]:
         y += w[(..., *tap)]
     return y

@@ -105,10 +105,11 @@ def fold(g: Array, size: tuple[int, ...], stride: tuple[int, ...], dilation: tup
     )
     x = np.zeros((*lead, *size), g.dtype)
     for offset in np.ndindex(*kernel):
-        place = tuple(
+        place: Any = tuple(
             slice(o * d, o * d + t * (n - 1) + 1, t) for o, d, t, n in zip(offset, dilation, stride, out, strict=True)
         )
-        x[(..., *place)] += g[(..., *offset)]
+        tap: Any = (..., *offset)
+        x[(..., *place)] += g[tap]
     return x
 
 

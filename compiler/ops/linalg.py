@@ -23,7 +23,7 @@ class MatMul(Op):
         return floating("MatMul", a.with_shape((*lead, a.shape[-2], b.shape[-1])))
 
     def eval(self, a: Array, b: Array) -> Array:
-        return np.matmul(a, b)
+        return np.asarray(np.matmul(a, b))
 
     def vjp(self, g: Value, y: Value, a: Value, b: Value) -> Grads:
         return [g @ swap_last(b), swap_last(a) @ g]

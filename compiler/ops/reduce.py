@@ -27,7 +27,7 @@ class Sum(Op):
         return _reduced("Sum", x, self.axes)
 
     def eval(self, x: Array) -> Array:
-        return np.sum(x, self.axes, dtype=x.dtype, keepdims=True)
+        return np.asarray(np.sum(x, self.axes, dtype=x.dtype, keepdims=True))
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
         return [BroadcastTo(x.shape)(g)]
@@ -45,7 +45,7 @@ class Max(Op):
         return _reduced("Max", x, (self.axis,))
 
     def eval(self, x: Array) -> Array:
-        return np.max(x, self.axis, keepdims=True)
+        return np.asarray(np.max(x, self.axis, keepdims=True))
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
         return [g * Cast(g.dtype)(one_hot_like(x, ArgMax(self.axis)(x), self.axis))]
@@ -64,7 +64,7 @@ class ArgMax(Op):
         return _reduced("ArgMax", x, (self.axis,)).with_dtype(DType.i64)
 
     def eval(self, x: Array) -> Array:
-        return np.argmax(x, self.axis, keepdims=True)
+        return np.asarray(np.argmax(x, self.axis, keepdims=True))
 
 
 class CumSum(Op):

@@ -22,6 +22,11 @@ def replaced(shape: Shape, axis: int, *dims: Dim) -> Shape:
     return (*shape[:axis], *dims, *shape[axis + 1 :])
 
 
+def numbers(shape: Shape) -> tuple[int, ...]:
+    """A shape whose dims all have a size."""
+    return tuple(int(dim) for dim in shape)
+
+
 class Reshape(Op):
     """The same numbers in the same order, in another shape. Named dims are carried, not merged."""
 
@@ -34,7 +39,7 @@ class Reshape(Op):
         return x.with_shape(self.shape)
 
     def eval(self, x: Array) -> Array:
-        return x.reshape(self.shape)
+        return x.reshape(numbers(self.shape))
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
         return [reshape(g, x.shape)]
@@ -68,7 +73,7 @@ class BroadcastTo(Op):
         return x.with_shape(self.shape)
 
     def eval(self, x: Array) -> Array:
-        return np.broadcast_to(x, self.shape)
+        return np.broadcast_to(x, numbers(self.shape))
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
         return [g]  # autodiff sums over what was broadcast
@@ -120,7 +125,7 @@ class Pad(Op):
         return x.with_shape(dims)
 
     def eval(self, x: Array) -> Array:
-        return np.pad(x, self.pads, constant_values=np.asarray(self.value, x.dtype))
+        return np.pad(x, self.pads, constant_values=np.asarray(self.value, x.dtype)) if self.pads else x
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
         bounds = [None if isinstance(d, str) else (p[0], p[0] + d) for p, d in zip(self.pads, x.shape, strict=True)]
@@ -220,7 +225,7 @@ class Iota(Op):
     def eval(self) -> Array:
         line = np.arange(self.shape[self.axis], dtype=DType(self.dtype).numpy)
         column = line.reshape([-1 if i == self.axis % len(self.shape) else 1 for i in range(len(self.shape))])
-        return np.broadcast_to(column, self.shape)
+        return np.broadcast_to(column, numbers(self.shape))
 
     def vjp(self, g: Value, y: Value) -> Grads:
         return []

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rich.cells import cell_len
 from rich.text import Text
+
+MAX_SHOWN = 160
+MAX_ERRORS = 500
+
+# What YAML counts as the end of a line: positions are counted by it.
+LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,8 @@ class Report:
     diagnostics: dict[tuple[str, Span, str], Diagnostic] = field(default_factory=dict)
 
     def add_source(self, file: str, text: str) -> None:
-        self.sources[file] = text.splitlines()
+        lines = LINE_BREAK.split(text)
+        self.sources[file] = lines if lines[-1] else lines[:-1]
 
     def error(
         self,
@@ -103,11 +112,20 @@ class Report:
         notes: Sequence[str] = (),
     ) -> None:
         """Add a problem; the same problem at the same place is told once."""
-        shown = tuple(labels) or (Label(span, help or ""),)
-        self.diagnostics.setdefault((code, span, message), Diagnostic(code, message, span, shown, tuple(notes)))
+        if self.full:
+            return
+        message = _visible(message)
+        shown = tuple(replace(x, text=_visible(x.text)) for x in labels or (Label(span, help or ""),))
+        told = Diagnostic(code, message, span, shown, tuple(map(_visible, notes)))
+        self.diagnostics.setdefault((code, span, message), told)
 
     def __bool__(self) -> bool:
         return bool(self.diagnostics)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are so many problems that nobody would read more."""
+        return len(self.diagnostics) >= MAX_ERRORS
 
     def sorted(self) -> list[Diagnostic]:
         return sorted(self.diagnostics.values(), key=lambda d: (d.span.file, d.span.line, d.span.column, d.code))
@@ -148,19 +166,37 @@ class Report:
         return sorted(rows.items())
 
     def _draw_line(self, out: Text, line: int, labels: Iterable[Label], margin: int, file: str) -> None:
-        out.append(f"\n{line:>{margin}} | ", style="blue").append(_visible(self.sources[file][line - 1]))
         ordered = sorted(labels, key=lambda x: x.span.column)
+        shown = _Shown(self.sources[file][line - 1], ordered[0].span.column - 1)
+        out.append(f"\n{line:>{margin}} | ", style="blue").append(shown.text.rstrip())
         carets = ""
         for label in ordered:
-            carets = carets.ljust(label.span.column - 1) + "^" * max(label.span.width, 1)
-        texts = [(x.span.column - 1, x.text, x.tail) for x in ordered if x.text]
-        lines = _label_lines(carets, texts)
-        for text in lines:
+            start, end = shown.cells(label.span)
+            carets = carets.ljust(start) + "^" * max(end - max(start, len(carets)), 1)
+        texts = [(shown.cells(x.span)[0], x.text, x.tail) for x in ordered if x.text]
+        for text in _label_lines(carets, texts):
             out.append(f"\n{' ' * margin} | ", style="blue").append(text.rstrip(), style="red")
 
 
+class _Shown:
+    """A source line as it is shown: a stretch of it where it is long."""
+
+    def __init__(self, line: str, first: int) -> None:
+        self.start = max(0, first - MAX_SHOWN // 2) if len(line) > MAX_SHOWN else 0
+        self.cut = _visible(line[self.start : self.start + MAX_SHOWN])
+        self.lead = "…" if self.start else ""
+        self.text = self.lead + self.cut + ("…" if len(line) > self.start + MAX_SHOWN else "")
+
+    def cells(self, span: Span) -> tuple[int, int]:
+        """The terminal columns that a span covers; wide characters take two."""
+        start = min(max(span.column - 1 - self.start, 0), len(self.cut))
+        end = min(start + max(span.width, 1), max(len(self.cut), start + 1))
+        before = cell_len(self.lead + self.cut[:start])
+        return before, before + max(cell_len(self.cut[start:end]), 1)
+
+
 def _visible(text: str) -> str:
-    """A source line with control characters, which could act on a terminal, shown as a mark."""
+    """Text with control characters, which could act on a terminal, shown as a mark."""
     return "".join(c if c.isprintable() else " " if c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -168,7 +204,7 @@ def _label_lines(carets: str, texts: list[tuple[int, str, str]]) -> list[str]:
     """The line of carets with the last label's text beside it, and the others' texts below."""
     if not texts:
         return [carets]
-    *others, (column, text, tail) = texts
+    *others, (_, text, tail) = texts
     beside = f"{carets} {text}"
     below = [f"{'':{c}}{t}" for c, t, _ in reversed(others)]
     if not any(x[2] for x in texts):
@@ -178,13 +214,19 @@ def _label_lines(carets: str, texts: list[tuple[int, str, str]]) -> list[str]:
     return [f"{line:{width}}{t}" for line, t in zip([beside, *below], tails, strict=True)]
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word nearest to `word`, if one is near."""
+    known = list(known)
+    if len(word) > MAX_SHOWN:
+        return None
+    same = [k for k in known if k.replace("_", "") == word.lower().replace("_", "").replace("-", "")]
+    return next(iter(same or difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
+
+
 def suggest(word: str, known: Iterable[str]) -> str | None:
     """`did you mean …?` for the known word nearest to `word`, if one is near."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if not near:
-        near = [k for k in known if k.replace("_", "") == word.lower().replace("_", "").replace("-", "")][:1]
-    return f"did you mean `{near[0]}`?" if near else None
+    near = nearest(word, known)
+    return f"did you mean `{near}`?" if near else None
 
 
 def hint(word: str, known: Iterable[str]) -> str:
@@ -194,6 +236,8 @@ def hint(word: str, known: Iterable[str]) -> str:
     if found:
         return found
     if not known:
-        return "nothing is known here by that name"
+        return "no names are defined here"
+    if len(known) == 1:
+        return f"expected `{known[0]}`"
     listed = ", ".join(f"`{k}`" for k in known[:12])
     return f"expected one of {listed}" + (f" and {len(known) - 12} more" if len(known) > 12 else "")

@@ -6,16 +6,19 @@ import ast
 import math
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .diagnostics import Report, hint
-from .source import Node, words
+from .source import Node, from_plain, words
 
 MAX_LENGTH = 200
 MAX_SIZE = 10**12
+ALLOWED = "only numbers, names, + - * / // % ** and min, max, round, ceil, floor, sqrt are arithmetic"
 
 _NAME = re.compile(r"\$[A-Za-z_][\w-]*(\.[A-Za-z_]\w*)*")
+_ARITHMETIC = re.compile(r"[\w\s.+\-*/%(),]*")
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
@@ -27,6 +30,10 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 
 class Symbol(str):
     """A size that only the data define, before they are at hand: it acts as a named dim."""
+
+
+class Lost(Symbol):
+    """Stands for a value that could not be read: the error was reported where the value is given."""
 
 
 Number = int | float
@@ -50,11 +57,15 @@ class Scope:
         if text.startswith("$$"):
             return Node(text[1:], node.span)
         try:
-            return Node(self.evaluate(text), node.span)
+            return from_plain(self.evaluate(text), node.span)
+        except _Lost:
+            return None
         except _Unknown as error:
-            report.error("E205", f"`{error.name}` is not defined here", node.span, help=hint(error.name, self.values))
+            help = hint(error.name, self.values) if self.values else f"`params: {{{error.name}: …}}` defines it"
+            report.error("E205", f"`{error.name}` is not defined here", node.span, help=help)
         except _Bad as error:
-            report.error("E206", f"`{text[:60]}`: {error}", node.span)
+            shown = text if len(text) <= 60 else text[:59] + "…"
+            report.error("E206", f"`{shown}`: {error}", node.span)
         return None
 
     def evaluate(self, text: str) -> Scalar:
@@ -64,16 +75,14 @@ class Scope:
             raise _Bad("an expression is `$name` or `$(arithmetic)`; a text that starts with a dollar is written `$$…`")
         if len(text) > MAX_LENGTH:
             raise _Bad(f"an expression has at most {MAX_LENGTH} characters")
-        try:
-            tree = ast.parse(text[2:-1].strip(), mode="eval")
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise _Bad("this is not arithmetic") from error
-        return self.arithmetic(tree.body)
+        return self.arithmetic(_parse(text[2:-1].strip()))
 
     def lookup(self, name: str) -> Scalar:
         if name not in self.values:
             raise _Unknown(name)
-        return self.values[name]
+        if isinstance(value := self.values[name], Lost):
+            raise _Lost
+        return value
 
     def arithmetic(self, tree: ast.expr) -> Scalar:
         match tree:
@@ -91,7 +100,7 @@ class Scope:
                 return _apply(op, self.number(left), self.number(right))
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
                 return _call(name, [self.number(arg) for arg in args])
-        raise _Bad("only numbers, names, + - * / // % ** and min, max, round, ceil, floor, sqrt are arithmetic")
+        raise _Bad(ALLOWED)
 
     def number(self, tree: ast.expr) -> Number:
         value = self.arithmetic(tree)
@@ -109,6 +118,22 @@ class _Unknown(Exception):
 
 class _Bad(Exception):
     pass
+
+
+class _Lost(Exception):
+    pass
+
+
+def _parse(text: str) -> ast.expr:
+    """The tree of an expression; nothing in it is ever executed."""
+    if not _ARITHMETIC.fullmatch(text):
+        raise _Bad(ALLOWED)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise _Bad("this is not arithmetic") from error
 
 
 def _bounded(value: Number) -> Number:
@@ -137,5 +162,9 @@ def _apply(op: ast.operator, left: Number, right: Number) -> Number:
 def _call(name: str, args: list[Number]) -> Number:
     try:
         return _bounded(_FUNCTIONS[name](*args))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise _Bad(f"`{name}`: {error}") from None
+    except TypeError:
+        raise _Bad(f"`{name}` does not take {len(args)} numbers") from None
+    except ValueError:
+        raise _Bad("the result is not a real number") from None
+    except OverflowError:
+        raise _Bad("the result is too large") from None

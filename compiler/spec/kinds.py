@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import re
 import types
 import typing
@@ -16,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union
 
-from .diagnostics import Report, Span, hint
+from .diagnostics import Report, Span, hint, nearest, suggest
 from .expressions import Scope, Symbol
 from .registry import Call, Entry, Registry
-from .source import Key, Node, words
+from .source import Key, Node, scalar, words
 
 Schema = dict[str, Any]
 
@@ -41,13 +42,26 @@ class Context:
     scope: Scope
     report: Report
     owner: str = "the spec"
+    place: Span | None = None
 
-    def of(self, owner: str) -> Context:
-        return Context(self.scope, self.report, owner)
+    def of(self, owner: str, place: Span | None = None) -> Context:
+        return Context(self.scope, self.report, owner, place)
 
-    def wrong(self, kind: Kind, node: Node) -> Invalid:
-        self.report.error("E203", f"{self.owner} expects {kind.words}, found {node}", node.span)
+    def wrong(self, kind: Kind, node: Node, help: str | None = None) -> Invalid:
+        bare = _without_quotes(node)
+        found = str(node) if bare is None else f"the text {node}"
+        fits = bare is not None and kind.accept(bare, Context(self.scope, Report())) is not INVALID
+        advice = help or ("write it without quotes" if fits else None)
+        self.report.error("E203", f"{self.owner} expects {kind.words}, found {found}", node.span, help=advice)
         return INVALID
+
+
+def _without_quotes(node: Node) -> Node | None:
+    """What a text would be without its quotes, where that is no text."""
+    if not isinstance(node.data, str) or not node.data or len(node.data) > 40:
+        return None
+    value = scalar(node.data)
+    return None if isinstance(value, str) else Node(value, node.span)
 
 
 class Kind(ABC):
@@ -94,6 +108,8 @@ class Range:
 
     @property
     def words(self) -> str:
+        if self.low is not None and self.high is not None and not (self.open_low or self.open_high):
+            return f" from {self.low:g} to {self.high:g}"
         low = self.low is not None and (f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}")
         high = self.high is not None and (f"below {self.high:g}" if self.open_high else f"of at most {self.high:g}")
         return "".join(f" {part}" for part in (low, low and high and "and", high) if part)
@@ -144,9 +160,9 @@ class FloatKind(Kind):
 
     def accept(self, node: Node, context: Context) -> Any:
         value = node.data
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value not in self.range:
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return context.wrong(self, node)
-        return float(value)
+        return float(value) if math.isfinite(value) and value in self.range else context.wrong(self, node)
 
     def schema(self) -> Schema:
         return {"type": "number", **self.range.schema()}
@@ -157,10 +173,16 @@ class BoolKind(Kind):
     words = "true or false"
 
     def accept(self, node: Node, context: Context) -> Any:
-        return node.data if isinstance(node.data, bool) else context.wrong(self, node)
+        if isinstance(node.data, bool):
+            return node.data
+        meant = _SWITCHES.get(node.data.lower()) if isinstance(node.data, str) else None
+        return context.wrong(self, node, f"write `{meant}`" if meant else None)
 
     def schema(self) -> Schema:
         return {"type": "boolean"}
+
+
+_SWITCHES = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
 @dataclass(frozen=True)
@@ -227,10 +249,7 @@ class ChoiceKind(Kind):
             if type(option) is type(node.data) and option == node.data:
                 return option
         known = [option for option in self.options if isinstance(option, str)]
-        close = hint(node.data, known) if isinstance(node.data, str) and known else None
-        message = f"{context.owner} expects {self.words}, found {node}"
-        context.report.error("E203", message, node.span, help=close if close and close.startswith("did") else None)
-        return INVALID
+        return context.wrong(self, node, suggest(node.data, known) if isinstance(node.data, str) else None)
 
     def schema(self) -> Schema:
         return {"enum": list(self.options)}
@@ -291,12 +310,18 @@ class UnionKind(Kind):
 
     @property
     def words(self) -> str:
-        return " or ".join(kind.words for kind in self.kinds if not isinstance(kind, NullKind))
+        parts: list[str] = []
+        for kind in self.kinds:
+            if isinstance(kind, ChoiceKind):
+                parts += [words(option) for option in kind.options]
+            elif not isinstance(kind, NullKind):
+                parts.append(kind.words)
+        return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
 
     def accept(self, node: Node, context: Context) -> Any:
         trials = []
         for kind in self.kinds:
-            trial = Context(context.scope, Report(), context.owner)
+            trial = Context(context.scope, Report(), context.owner, context.place)
             value = kind.read(node, trial)
             if value is not INVALID:
                 return value
@@ -305,7 +330,8 @@ class UnionKind(Kind):
         if len(deeper) == 1:
             context.report.diagnostics.update(deeper[0].diagnostics)
             return INVALID
-        return context.wrong(self, node)
+        helps = [label.text for t in trials for d in t.sorted() for label in d.labels if label.text]
+        return context.wrong(self, node, next(iter(helps), None))
 
     def schema(self) -> Schema:
         return {"anyOf": [kind.schema() for kind in self.kinds]}
@@ -316,7 +342,7 @@ class NodeKind(Kind):
     """Taken as it stands, to be read later (steps, which bring their own scope)."""
 
     shape: str
-    words: str = "a list of steps"  # type: ignore[misc]
+    words: str = "a list of steps"
 
     def read(self, node: Node, context: Context) -> Any:
         return self.accept(node, context)
@@ -589,31 +615,35 @@ def read_arguments(
     values: dict[str, Any] = {p.name: p.default for p in params if not p.required}
     spans: dict[str, Span] = {}
     valid = True
+    given = {str(key) for key in node.data}
+    missing = {p.name for p in params if p.required} - given
     for key in node.keys():
+        if context.report.full:
+            return None, spans
         if extras and key.startswith("x-"):
             continue
         if key not in known:
             noun = "key" if extras else "argument"
             context.report.error("E214", f"{context.owner} has no {noun} `{key}`", key.span, help=hint(key, known))
+            missing.discard(nearest(key, known.keys() - given) or "")
             valid = False
             continue
         owner = f"{context.owner} {'key' if extras else 'argument'} `{key}`" if not extras else f"`{key}`"
-        value = known[key].kind.read(node.data[key], context.of(owner))
+        value = known[key].kind.read(node.data[key], context.of(owner, key.span))
         valid = valid and value is not INVALID
         values[str(key)] = value
         spans[str(key)] = node.data[key].span
     for p in params:
-        if p.required and p.name not in {str(k) for k in node.data}:
-            context.report.error(
-                "E213", f"{context.owner} needs `{p.name}`: {p.kind.words}", node.span, help=p.doc or None
-            )
+        if p.name in missing:
+            place = (context.place if extras else None) or node.span
+            context.report.error("E213", f"{context.owner} needs `{p.name}`: {p.kind.words}", place, help=p.doc or None)
             valid = False
     return (values if valid else None), spans
 
 
 def expression_or(schema: Schema) -> Schema:
     """A schema that also allows an expression in the value's place."""
-    if schema.get("type") in ("object", "array") or "$ref" in schema or schema.get("type") == "string":
+    if schema.get("type") == "object" or "$ref" in schema or schema.get("type") == "string":
         return schema
     return {"anyOf": [schema, {"$ref": "#/definitions/expression"}]}
 

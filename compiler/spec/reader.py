@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .diagnostics import Report, Span, SpecError, hint
-from .expressions import Scope, Symbol
-from .kinds import INVALID, Context, read_arguments, section_params
-from .sections import Sections
+from .expressions import Lost, Scope, Symbol
+from .kinds import INVALID, Context, Kind, SectionKind, UnionKind, params_of, read_arguments, section_params, with_spans
+from .registry import SOURCES
+from .sections import Data, Model, Sections, Source
 from .signatures import Signature, read_signature
-from .source import Node, from_plain, read_file, read_text, scalar, with_key
+from .source import Node, NoSuchPlace, from_plain, read_file, read_text, scalar, with_key
+from .steps import USE
 
-MAX_USES = 32
+MAX_USES = 100
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def interpret(node: Node, path: Path, report: Report, sizes: Mapping[str, int]) 
             node.span,
         )
         raise SpecError(report)
+    node = _without_lost_sections(node)
     params = _read_params(node.get("params"), report)
     inputs = _read_inputs(node, Scope(params), report)
     symbols = {f"{name}.size": sizes.get(f"{name}.size", Symbol(f"{name}.size")) for name in _field_names(node)}
@@ -114,23 +118,55 @@ def interpret(node: Node, path: Path, report: Report, sizes: Mapping[str, int]) 
     values, spans = read_arguments(section_params(Sections), node, Context(scope, report, "a spec"), extras=True)
     if values is None:
         values = _readable(node, scope)
-    if "model" not in values:
-        raise SpecError(report)
     sections = Sections(**values)
     object.__setattr__(sections, "spans", spans)
     _check_lengths(sections, report)
     return Spec(sections, node, path, report, scope, inputs, dict(sizes))
 
 
+def _without_lost_sections(node: Node) -> Node:
+    """The spec without the sections that could not be brought in from other files, to say nothing untrue of them."""
+    assert isinstance(node.data, dict)
+    return replace(node, data={k: v for k, v in node.data.items() if k == "model" or v.get(USE) is None})
+
+
 def _readable(node: Node, scope: Scope) -> dict[str, Any]:
     """The sections that can be read although others cannot: their steps are checked all the same."""
-    values = {}
+    values: dict[str, Any] = {"model": Model(Node({}, node.span), Node(None, node.span))}
     for param in section_params(Sections):
         if found := node.get(param.name):
             value = param.kind.read(found, Context(scope, Report()))
+            value = _salvaged(param.kind, found, scope) if value is INVALID else value
             if value is not INVALID:
                 values[param.name] = value
     return {"spec": 1, **values}
+
+
+def _salvaged(kind: Kind, node: Node, scope: Scope) -> Any:
+    """What can be read of a section that has errors; what cannot is its default or `None`."""
+    options = kind.kinds if isinstance(kind, UnionKind) else (kind,)
+    section = next((k for k in options if isinstance(k, SectionKind)), None)
+    if section is None or not isinstance(node.data, dict):
+        return INVALID
+    values: dict[str, Any] = {}
+    for param in section.params:
+        found = node.get(param.name)
+        value = INVALID if found is None else param.kind.read(found, Context(scope, Report()))
+        values[param.name] = (None if param.required else param.default) if value is INVALID else value
+    if section.cls is Data:
+        return _salvaged_data(values, node)
+    spans = {str(key): node.data[key].span for key in node.keys()}
+    return with_spans(section.cls(**values), spans, node.span)
+
+
+def _salvaged_data(values: dict[str, Any], node: Node) -> Any:
+    """Data whose fields can be checked although its source is unknown: one without options stands for it."""
+    simple = [name for name, entry in SOURCES.items() if not any(p.required for p in params_of(entry))]
+    if values["fields"] is None or not simple:
+        return INVALID
+    if values["source"] is None:
+        values |= {"source": Source(simple[0], "", node.span), "options": None}
+    return with_spans(Data(**values), {}, node.span)
 
 
 def _check_lengths(sections: Sections, report: Report) -> None:
@@ -170,6 +206,7 @@ def _read_params(node: Node | None, report: Report) -> dict[str, Any]:
         report.error("E203", f"`params` expects a mapping of names to values, found {node}", node.span)
         return values
     for key in node.keys():
+        values[str(key)] = Lost(key)
         if not key.isidentifier():
             report.error(
                 "E208",
@@ -224,8 +261,9 @@ def override(root: Node, text: str, report: Report) -> Node:
         value = from_plain(node.plain, span)
     try:
         return with_key(root, path.split("."), value, span)
-    except KeyError as error:
-        report.error("E110", f"`--set {path}=…`: there is nothing to set under `{error.args[0]}`", span)
+    except NoSuchPlace as error:
+        outer = ".".join(path.split(".")[: -len(error.rest)]) or "the spec"
+        report.error("E110", f"`--set {path}=…`: `{outer}` {error}; it has no `{error.rest[0]}`", span)
         return root
 
 
@@ -233,51 +271,69 @@ def _expand_uses(root: Node, path: Path, report: Report) -> Node:
     """Replace `use: file.yaml` in sections and in `blocks` by what those files hold."""
     if not isinstance(root.data, dict):
         return root
-    data = {key: _used(root.data[key], str(key), path.parent, report, 0) for key in root.keys()}
+    uses = _Uses(report)
+    data: dict[str, Node] = {key: uses.expand(root.data[key], str(key), (path,)) for key in root.keys()}
     model = data.get("model")
-    if isinstance(model, Node) and isinstance(model.data, dict) and "blocks" in model.data:
-        blocks = _used(model.data["blocks"], "blocks", path.parent, report, 0)
+    if model is not None and isinstance(model.data, dict) and "blocks" in model.data:
+        blocks = uses.expand(model.data["blocks"], "blocks", (path,))
         data["model"] = replace(model, data={k: blocks if k == "blocks" else model.data[k] for k in model.keys()})
     return replace(root, data=data)
 
 
-def _used(node: Node, section: str, folder: Path, report: Report, depth: int) -> Node:
-    use = node.get("use")
-    if use is None or not isinstance(node.data, dict):
-        return node
-    own: dict[str, Node] = {key: node.data[key] for key in node.keys() if key != "use"}
-    taken: dict[str, Node] = {}
-    for name in use.data if isinstance(use.data, list) else [use]:
-        taken |= _section_of(name, section, folder, report, depth)
-    taken = {key: value for key, value in taken.items() if key not in own}
-    return replace(node, data={**taken, **own})
+@dataclass
+class _Uses:
+    """Reads the files that a spec uses."""
+
+    report: Report
+    count: int = 0
+
+    def expand(self, node: Node, section: str, chain: tuple[Path, ...]) -> Node:
+        """A section with what it uses in it; `use` stays where it cannot be followed."""
+        use = node.get(USE)
+        if use is None or not isinstance(node.data, dict):
+            return node
+        own: dict[str, Node] = {key: node.data[key] for key in node.keys() if key != USE}
+        taken: dict[str, Node] = {}
+        for name in use.data if isinstance(use.data, list) else [use]:
+            found = self.section(name, section, chain)
+            taken |= {USE: use} if found is None else found
+        return replace(node, data={**{key: value for key, value in taken.items() if key not in own}, **own})
+
+    def section(self, name: Node, section: str, chain: tuple[Path, ...]) -> Mapping[str, Node] | None:
+        """The keys of one section of another file, or `None` after reporting why there are none."""
+        path = self.path(name, chain)
+        if path is None:
+            return None
+        root = read_file(path, self.report, name.span)
+        if root is None:
+            return None
+        found = root.get(section) or (root.get("model") or root).get(section)
+        if found is None or not isinstance(found.data, dict):
+            keys = list(root.data) if isinstance(root.data, dict) else []
+            help = hint(section, keys) if keys else None
+            self.report.error("E111", f"`{path}` has no `{section}` to use", name.span, help=help)
+            return None
+        expanded = self.expand(found, section, (*chain, path))
+        return {key: expanded.data[key] for key in expanded.keys()} if isinstance(expanded.data, dict) else {}
+
+    def path(self, name: Node, chain: tuple[Path, ...]) -> Path | None:
+        if not isinstance(name.data, str) or not name.data.endswith((".yaml", ".yml")) or Path(name.data).is_absolute():
+            message = f"`use` names a `.yaml` file by its path from this one, found {name}"
+            self.report.error("E111", message, name.span)
+            return None
+        path = chain[-1].parent / name.data
+        places = [_resolved(known) for known in chain]
+        if _resolved(path) in places:
+            ring = [*chain[places.index(_resolved(path)) :], path]
+            self.report.error("E111", f"files use each other: {' -> '.join(f'`{p}`' for p in ring)}", name.span)
+            return None
+        self.count += 1
+        if self.count > MAX_USES:
+            self.report.error("E111", f"the spec uses files more than {MAX_USES} times", name.span)
+            return None
+        return path
 
 
-def _section_of(name: Node, section: str, folder: Path, report: Report, depth: int) -> dict[str, Node]:
-    """The keys of one section of another file."""
-    if not isinstance(name.data, str) or not name.data.endswith((".yaml", ".yml")) or Path(name.data).is_absolute():
-        report.error("E111", f"`use` names a `.yaml` file by its path from this one, found {name}", name.span)
-        return {}
-    if depth >= MAX_USES:
-        report.error(
-            "E111",
-            f"files use each other more than {MAX_USES} deep",
-            name.span,
-            help="do two of them use each other?",
-        )
-        return {}
-    path = folder / name.data
-    root = read_file(path, report, name.span)
-    found = root.get(section) if root else None
-    if root is not None and (found is None or not isinstance(found.data, dict)):
-        keys = list(root.data) if isinstance(root.data, dict) else []
-        report.error(
-            "E111",
-            f"`{path}` has no `{section}` to use",
-            name.span,
-            help=hint(section, keys) if keys else None,
-        )
-    if found is None or not isinstance(found.data, dict):
-        return {}
-    expanded = _used(found, section, path.parent, report, depth + 1)
-    return {key: expanded.data[key] for key in expanded.keys()} if isinstance(expanded.data, dict) else {}
+def _resolved(path: Path) -> str:
+    """A path by which two names of one file are known as such."""
+    return os.path.normpath(Path.cwd() / path)

@@ -77,7 +77,7 @@ class TimeKind(Kind):
 class SourceKind(Kind):
     """`csv:people.csv`: a source's name, a colon, and what it reads."""
 
-    words: str = "a data source such as `csv:rows.csv` or `sklearn:digits`"  # type: ignore[misc]
+    words: str = "a data source such as `csv:rows.csv` or `sklearn:digits`"
 
     def accept(self, node: Node, context: Context) -> Any:
         text = node.data

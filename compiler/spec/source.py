@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
-from .diagnostics import Report, Span
+from .diagnostics import LINE_BREAK, Report, Span
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 200_000
 MAX_DEPTH = 50
-MAX_NODES = 100_000
+MAX_NODES = 20_000
 MAX_NUMBER = 40
 
 Plain = None | bool | int | float | str | list[Any] | dict[str, Any]
@@ -120,12 +120,21 @@ def read_file(path: Path, report: Report, asked: Span | None = None) -> Node | N
         report.error("E101", f"cannot read `{path}`: {error.strerror or error}", place)
         return None
     except UnicodeDecodeError as error:
-        report.error("E101", f"`{path}` is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}", place)
+        _not_text(path, error, report, asked)
         return None
     except ValueError as error:
         report.error("E101", f"cannot read `{path}`: {error}", place)
         return None
     return read_text(text, str(path), report)
+
+
+def _not_text(path: Path, error: UnicodeDecodeError, report: Report, asked: Span | None) -> None:
+    """Report the first byte of a file that is not UTF-8, where it stands."""
+    before = error.object[: error.start].decode("utf-8-sig")
+    lines = LINE_BREAK.split(before)
+    report.add_source(str(path), error.object.decode("utf-8-sig", errors="replace"))
+    span = asked or Span(str(path), len(lines), len(lines[-1]) + 1, 1)
+    report.error("E101", f"`{path}` is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}", span)
 
 
 def read_text(text: str, file: str, report: Report) -> Node | None:
@@ -146,10 +155,12 @@ def read_text(text: str, file: str, report: Report) -> Node | None:
     except yaml.MarkedYAMLError as error:
         reader.syntax_error(error)
     except yaml.YAMLError as error:
-        position = getattr(error, "position", 0)
-        line = text.count("\n", 0, position) + 1
-        reason = getattr(error, "reason", str(error))
-        report.error("E102", f"this is not YAML: {reason}", Span(file, line, 1, 1))
+        lines = LINE_BREAK.split(text[: getattr(error, "position", 0)])
+        character = getattr(error, "character", 0)
+        message = f"the character U+{character:04X} has no place in YAML" if isinstance(character, int) else str(error)
+        report.error("E102", message, Span(file, len(lines), len(lines[-1]) + 1, 1))
+    except (ValueError, RecursionError) as error:
+        report.error("E102", f"this is not YAML: {error}", Span(file, 1, 1, 1))
     return None
 
 
@@ -201,7 +212,7 @@ class _Reader:
         if event.tag is not None and not (event.tag == "!" and isinstance(event, yaml.ScalarEvent)):
             self.report.error(
                 "E105",
-                f"tags such as `{event.tag}` have no place in a spec",
+                f"tags such as `{event.tag.replace('tag:yaml.org,2002:', '!!')}` have no place in a spec",
                 span,
                 help="write the value itself",
             )
@@ -233,7 +244,7 @@ class _Reader:
 
     def scalar(self, event: Any, span: Span) -> Node:
         if event.style is not None or not event.implicit[0]:
-            return Node(event.value, span)
+            return Node(self.text(event, span), span)
         try:
             return Node(scalar(event.value), span)
         except ValueError:
@@ -244,6 +255,17 @@ class _Reader:
                 help=f"numbers have at most {MAX_NUMBER}",
             )
             return Node(0, span)
+
+    def text(self, event: Any, span: Span) -> str:
+        """A quoted text. JSON writes characters beyond 16 bits as two halves, which belong together."""
+        text: str = event.value
+        if not any("\ud800" <= c <= "\udfff" for c in text):
+            return text
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.report.error("E102", "half of a character stands alone in this text", span)
+            return ""
 
     def sequence(self, span: Span, depth: int) -> Node:
         items: list[Node] = []
@@ -268,13 +290,16 @@ class _Reader:
 
     @staticmethod
     def key_text(key: Node, event: Any) -> str:
-        return event.value if isinstance(event, yaml.ScalarEvent) else str(key.plain)
+        """A key as it is written: `1` and `true` are words here."""
+        if isinstance(key.data, str):
+            return key.data
+        return str(event.value) if isinstance(event, yaml.ScalarEvent) else str(key.plain)
 
     def add(self, pairs: dict[str, Node], text: str, span: Span, value: Node) -> None:
-        first = next((k for k in pairs if k == text), None)
-        if first is None:
+        if text not in pairs:
             pairs[Key(text, span)] = value
             return
+        first = next(key for key in pairs if key == text)
         where = first.span.place if isinstance(first, Key) else ""
         self.report.error("E107", f"the key `{text}` is given twice", span, help=f"it was first given at {where}")
 
@@ -289,14 +314,38 @@ class _Reader:
 
     def syntax_error(self, error: yaml.MarkedYAMLError) -> None:
         mark = error.problem_mark or error.context_mark
+        problem = (error.problem or "it cannot be read").replace("\n", " ")
+        if "end of stream" in problem or "stream end" in problem:
+            mark, problem = error.context_mark or mark, "a bracket or quote that opens is never closed"
         span = Span(self.file, mark.line + 1, mark.column + 1, 1) if mark else Span(self.file, 1, 1, 1)
-        problem = (error.problem or "cannot be read").replace("\n", " ")
-        help = None
-        if "mapping values are not allowed" in problem:
-            help = "a layer with keys beside it ends in a colon: `- relu:`"
-        elif "\\t" in problem or "'\\t'" in problem:
-            help = "indent with spaces, not tabs"
-        self.report.error("E102", f"this is not YAML: {problem}", span, help=help)
+        lines = self.report.sources[self.file]
+        while span.line > 1 and not "".join(lines[span.line - 1 : span.line]).strip():
+            above = "".join(lines[span.line - 2 : span.line - 1]).rstrip()
+            span = Span(self.file, span.line - 1, max(len(above), 1), 1)
+        found = next(((text, help) for part, text, help in _PROBLEMS if part in problem), (problem, None))
+        self.report.error("E102", f"this is not YAML: {found[0]}", span, help=found[1])
+
+
+# What PyYAML says, what a person would say, and what to do.
+_PROBLEMS: list[tuple[str, str, str | None]] = [
+    ("mapping values are not", "a `:` cannot stand here", "a layer with keys beside it ends in a colon: `- relu:`"),
+    ("found character '\\t'", "a tab cannot stand here", "indent with spaces"),
+    (
+        "expected <block end>",
+        "this does not line up with what is above",
+        "the items of a list begin in one column, and so do the keys of a mapping",
+    ),
+    ("sequence entries are not", "a list cannot begin here", "write it on the next line, or as `[a, b]`"),
+    ("could not find expected ':'", "a `:` is missing after this key", None),
+]
+
+
+class NoSuchPlace(Exception):
+    """A path leads into something that is no mapping. `rest` is what is left of the path."""
+
+    def __init__(self, rest: list[str], reason: str) -> None:
+        super().__init__(reason)
+        self.rest = rest
 
 
 def from_plain(value: Plain, span: Span) -> Node:
@@ -309,15 +358,17 @@ def from_plain(value: Plain, span: Span) -> Node:
 
 
 def with_key(node: Node, path: list[str], value: Node, key_span: Span) -> Node:
-    """`node` with the value at `path` replaced or added; raises `KeyError` with what is not a mapping."""
+    """`node` with the value at `path` replaced or added; raises `NoSuchPlace` where there is none."""
     if not path:
         return value
     data = {} if node.data is None else node.data
     if isinstance(data, list) and path[0].isdigit() and int(path[0]) < len(data):
         index = int(path[0])
         return replace(node, data=[*data[:index], with_key(data[index], path[1:], value, key_span), *data[index + 1 :]])
+    if isinstance(data, list):
+        raise NoSuchPlace(path, f"has {len(data)} item{'s' if len(data) != 1 else ''}, counted from 0")
     if not isinstance(data, dict):
-        raise KeyError(path[0])
+        raise NoSuchPlace(path, f"is {words(data)}")
     inner = data.get(path[0], Node(None, key_span))
     known = next((key for key in data if key == path[0]), Key(path[0], key_span))
     return replace(node, data={**data, known: with_key(inner, path[1:], value, key_span)})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .diagnostics import Report, Span, hint
+from .diagnostics import Report, Span, hint, nearest, suggest
 from .kinds import (
     BoolKind,
     FloatKind,
@@ -19,15 +20,20 @@ from .kinds import (
     TextKind,
     params_of,
 )
-from .registry import LAYERS, Entry, Registry
+from .registry import LAYERS, LOSSES, Entry, Registry
 from .source import Key, Node
 
+USE = "use"  # stands in a mapping as long as what it names could not be read
 SIBLINGS = ("from", "as", "repeat", "share")
 
 
 @dataclass(frozen=True)
 class Step:
-    """A layer's name with its arguments, and the keys beside it."""
+    """A layer's name with its arguments, and the keys beside it.
+
+    A step is `broken` where something in it could not be read: it keeps its place and its name, so
+    that no step after it is misread, and is not applied.
+    """
 
     layer: Key
     arguments: Node
@@ -37,42 +43,47 @@ class Step:
     repeat: Node | None = None
     share: Key | None = None
     extras: dict[str, Node] | None = None
+    broken: bool = False
 
 
 @dataclass(frozen=True)
 class Block:
-    """A reusable list of steps: its parameters, the names of its inputs, its steps."""
+    """A reusable list of steps: its parameters, the names of its inputs, its steps.
+
+    Its steps are `None` where the block could not be read.
+    """
 
     name: Key
     params: tuple[Param, ...]
     inputs: tuple[Key, ...]
-    layers: Node
+    layers: Node | None
 
 
 def parse_steps(node: Node, report: Report, registry: Registry = LAYERS) -> list[Step]:
-    """The steps of a list; what cannot be read is reported and left out."""
+    """The steps of a list; what cannot be read is reported."""
     if not isinstance(node.data, list):
         report.error("E201", f"steps are a list, found {node}", node.span, help="write each step after a `-`")
         return []
     if not node.data:
         report.error("E201", "the list of steps is empty", node.span)
-    steps = (parse_step(item, report, registry) for item in node.data)
-    return [step for step in steps if step is not None]
+    return [parse_step(item, report, registry) for item in node.data]
 
 
-def parse_step(node: Node, report: Report, registry: Registry = LAYERS, extras: tuple[str, ...] = ()) -> Step | None:
+def parse_step(node: Node, report: Report, registry: Registry = LAYERS, extras: tuple[str, ...] = ()) -> Step:
     """One step: `relu`, `linear: 128`, `{conv: {…}, from: x, as: y}`."""
     if isinstance(node.data, str):
         return Step(Key(node.data, node.span), Node({}, node.span), node.span)
     if not isinstance(node.data, dict):
-        report.error("E201", f"a step is a {registry.noun}'s name with its arguments, found {node}", node.span)
-        return None
-    keys = [key for key in node.keys() if key not in SIBLINGS and key not in extras]
-    if len(keys) != 1:
-        _report_keys(node, keys, report, registry)
-        return None
-    (key,) = keys
-    inputs, arguments = _inputs(node.data.get("from"), report), node.data[key]
+        what = f"{registry.article} {registry.noun}'s name with its arguments"
+        report.error("E201", f"a {_place(registry)} is {what}, found {node}", node.span)
+        return Step(Key("", node.span), Node({}, node.span), node.span, broken=True)
+    beside = (*(("from",) if registry is LOSSES else SIBLINGS), *extras)
+    keys = [key for key in node.keys() if key not in beside]
+    key = _layer_key(node, keys, beside, report, registry)
+    inputs = _inputs(node.data.get("from"), report)
+    broken = key is None or (inputs is None and "from" in node.data)
+    key = key or Key("", node.span)
+    arguments = node.data.get(key, Node({}, node.span))
     if inputs is None and takes_names(registry.find(key), arguments):
         inputs, arguments = _inputs(arguments, report), Node({}, arguments.span)
     return Step(
@@ -80,38 +91,57 @@ def parse_step(node: Node, report: Report, registry: Registry = LAYERS, extras: 
         arguments,
         key.span,
         inputs,
-        _name(node.data.get("as"), "as", report),
+        _name(node.data.get("as"), "as", report) if "as" in beside else None,
         node.data.get("repeat"),
-        _name(node.data.get("share"), "share", report),
+        _name(node.data.get("share"), "share", report) if "share" in beside else None,
         {name: node.data[name] for name in extras if name in node.data},
+        broken,
     )
 
 
-def _report_keys(node: Node, keys: list[Key], report: Report, registry: Registry) -> None:
+def _place(registry: Registry) -> str:
+    return "loss" if registry is LOSSES else "step"
+
+
+def _layer_key(node: Node, keys: list[Key], beside: tuple[str, ...], report: Report, registry: Registry) -> Key | None:
+    """The key that names the layer. Other keys are reported; `None` where it is not clear which it is."""
     if not keys:
+        help = f"write `- {registry.noun}: arguments`"
+        report.error("E201", f"this {_place(registry)} names no {registry.noun}", node.span, help=help)
+        return None
+    known = [key for key in keys if registry.find(key) is not None]
+    likely = [key for key in keys if nearest(key, beside) is None] or keys
+    first = known[0] if len(known) == 1 else likely[0] if not known else None
+    if first is None:
+        listed = ", ".join(f"`{key}`" for key in known)
+        message = f"a {_place(registry)} has one {registry.noun}, this one has {listed}"
+        report.error("E201", message, known[1].span, help="start each with a `-` of its own")
+        return None
+    for odd in (key for key in keys if key is not first):
         report.error(
-            "E201",
-            f"this step names no {registry.noun}",
-            node.span,
-            help=f"write `- {registry.noun}: arguments`",
+            "E214", f"a {_place(registry)} has no key `{odd}`", odd.span, help=_key_help(odd, first, beside, registry)
         )
-        return
-    unknown = [key for key in keys if registry.find(key) is None]
-    odd = unknown[-1] if unknown and len(unknown) < len(keys) else keys[1]
-    listed = ", ".join(f"`{key}`" for key in keys)
-    advice = hint(odd, SIBLINGS)
-    help = advice if advice.startswith("did") else "start each step with a `-` of its own"
-    report.error("E201", f"a step has one {registry.noun}, this one has {listed}", odd.span, help=help)
+    return first
+
+
+def _key_help(odd: Key, layer: Key, beside: tuple[str, ...], registry: Registry) -> str:
+    """What to do with a key that does not stand beside a layer."""
+    entry = registry.find(layer)
+    if entry is not None and odd in {p.name for p in params_of(entry)}:
+        return f"it is an argument of `{layer}`: `{layer}: {{{odd}: …}}`"
+    listed = ", ".join(f"`{key}`" for key in beside)
+    return suggest(odd, beside) or f"beside {registry.article} {registry.noun} stand {listed}"
 
 
 def takes_names(entry: Entry | None, arguments: Node) -> bool:
     """Whether a list given as arguments is the list of inputs, as in `concat: [a, b]`."""
     if entry is None or not isinstance(arguments.data, list):
         return False
-    low, high = arity(entry)
+    _, high = arity(entry)
     return (high is None or high > 1) and all(isinstance(item.data, str) for item in arguments.data)
 
 
+@functools.cache
 def arity(entry: Entry) -> tuple[int, int | None]:
     """How many inputs a layer takes, at least and at most (`None`: any number)."""
     positional = [p for p in entry.parameters if p.kind is p.POSITIONAL_OR_KEYWORD or p.kind is p.POSITIONAL_ONLY][1:]
@@ -166,7 +196,7 @@ def references(step: Step) -> set[str]:
 
 
 def parse_blocks(node: Node | None, report: Report) -> dict[str, Block]:
-    """The blocks of a `blocks` mapping; what cannot be read is reported and left out."""
+    """The blocks of a `blocks` mapping; what cannot be read is reported."""
     blocks: dict[str, Block] = {}
     if node is None or node.data is None:
         return blocks
@@ -174,6 +204,8 @@ def parse_blocks(node: Node | None, report: Report) -> dict[str, Block]:
         report.error("E203", f"`blocks` expects a mapping of names to blocks, found {node}", node.span)
         return blocks
     for key in node.keys():
+        if key == USE:
+            continue
         if key in LAYERS:
             report.error(
                 "E221",
@@ -182,30 +214,32 @@ def parse_blocks(node: Node | None, report: Report) -> dict[str, Block]:
                 help="choose another name",
             )
             continue
-        block = _block(key, node.data[key], report)
-        if block:
-            blocks[str(key)] = block
+        blocks[str(key)] = _block(key, node.data[key], report)
     return blocks
 
 
-def _block(key: Key, node: Node, report: Report) -> Block | None:
+def _block(key: Key, node: Node, report: Report) -> Block:
     known = ("params", "inputs", "layers")
     if not isinstance(node.data, dict):
         report.error("E203", f"the block `{key}` expects a mapping with `params` and `layers`, found {node}", node.span)
-        return None
+        return Block(key, (), (), None)
     for name in node.keys():
         if name not in known:
             report.error("E214", f"a block has no key `{name}`", name.span, help=hint(name, known))
     if "layers" not in node.data:
         report.error("E213", f"the block `{key}` needs `layers`: a list of steps", key.span)
-        return None
     inputs = _inputs(node.data.get("inputs"), report) or ()
     params = _block_params(node.data.get("params"), report)
-    return Block(key, params, inputs, node.data["layers"])
+    return Block(key, params, inputs, node.data.get("layers"))
 
 
 _TYPES: dict[str, Kind] = {
     "int": SizeKind(), "float": FloatKind(), "bool": BoolKind(), "text": TextKind(), "any": ScalarKind(),
+}  # fmt: skip
+
+
+_MEANT = {
+    "integer": "int", "number": "float", "boolean": "bool", "str": "text", "string": "text", "size": "int",
 }  # fmt: skip
 
 
@@ -221,6 +255,9 @@ def _block_params(node: Node | None, report: Report) -> tuple[Param, ...]:
         value = node.data[key]
         if isinstance(value.data, str) and value.data in _TYPES:
             params.append(Param(str(key), _TYPES[value.data], ...))
+        elif isinstance(value.data, str) and value.data in _MEANT:
+            message = f"the parameter `{key}` has no type `{value.data}`"
+            report.error("E203", message, value.span, help=f"did you mean `{_MEANT[value.data]}`?")
         elif isinstance(value.data, list | dict) or value.data is None:
             message = f"the parameter `{key}` expects a type or a default, found {value}"
             report.error("E203", message, value.span, help=f"types are {', '.join(f'`{t}`' for t in _TYPES)}")

@@ -194,28 +194,33 @@ def _chunks(values: Array) -> Iterator[Array]:
 
 
 def _array_scale(values: Array, scale: str) -> tuple[Array, Array]:
-    """What to subtract and what to divide by; both broadcast against one row."""
+    """What to subtract and what to divide by; both broadcast against one row.
+
+    The features of vectors are scaled each by itself, as columns are.
+    """
     zero, one = np.zeros(()), np.ones(())
     if scale == "none" or not values.size:
         return zero, one
     if scale == "standard":
         return _standard(values)
-    low, high = np.float64(values.min()), np.float64(values.max())
+    axis = 0 if values.ndim == 2 else None
+    low, high = (np.asarray(each(axis), np.float64) for each in (values.min, values.max))
     if scale == "unit":
-        return zero, _or_one(np.asarray(max(abs(low), abs(high))))
-    return np.asarray(low), _or_one(np.asarray(high - low))
+        return zero, _or_one(np.maximum(np.abs(low), np.abs(high)))
+    return low, _or_one(high - low)
 
 
 def _standard(values: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation: per channel of arrays [channels, H, W], else over everything."""
-    axes = (0, 2, 3) if values.ndim == 4 else tuple(range(values.ndim))
-    count = values.size / (values.shape[1] if values.ndim == 4 else 1)
+    """Mean and standard deviation: per feature of vectors, per channel of [channels, H, W], else over all."""
+    apart = values.ndim in (2, 4)
+    axes = tuple(i for i in range(values.ndim) if not (apart and i == 1))
+    count = values.size / (values.shape[1] if apart else 1)
     mean = sum((chunk.sum(axes, keepdims=True) for chunk in _chunks(values)), np.zeros(())) / count
     squares = sum((np.square(chunk - mean).sum(axes, keepdims=True) for chunk in _chunks(values)), np.zeros(()))
     std = np.sqrt(squares / count)
     # Rounding leaves a constant column a tiny deviation, which must not be blown up.
     std = np.where(std <= 1e-12 * np.abs(mean), 0.0, std)
-    shape = mean.shape[1:] if values.ndim == 4 else ()
+    shape = mean.shape[1:] if apart else ()
     return mean.reshape(shape), _or_one(std.reshape(shape))
 
 

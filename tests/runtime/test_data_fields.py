@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.preprocessing import LabelEncoder, MinMaxScaler, StandardScaler
+from sklearn.preprocessing import LabelEncoder, MaxAbsScaler, MinMaxScaler, StandardScaler
 from trine.runtime.data import DataError, from_arrays
 from trine.runtime.data import fields as f
 
@@ -63,8 +63,15 @@ def test_images_are_standardised_by_channel(rows):
     assert np.array_equal(restored(fitted).transform(table(x=x)), fitted.transform(table(x=x)))
 
 
+def test_the_features_of_vectors_are_scaled_each_by_itself():
+    x = RNG.normal([3, -30, 300], [2, 20, 0.2], (50, 3))
+    for scale, scaler in (("standard", StandardScaler()), ("minmax", MinMaxScaler()), ("unit", MaxAbsScaler())):
+        found = f.numbers(column="x", scale=scale).fit(table(x=x)).transform(table(x=x))
+        np.testing.assert_allclose(found, scaler.fit_transform(x), rtol=1e-4, atol=1e-5)
+
+
 def test_other_arrays_are_scaled_as_a_whole():
-    x = RNG.normal(3, 2, (50, 4))
+    x = RNG.normal(3, 2, (50, 4, 5))
     for scale, want in (("standard", (x - x.mean()) / x.std()), ("minmax", (x - x.min()) / (x.max() - x.min()))):
         found = f.numbers(column="x", scale=scale).fit(table(x=x)).transform(table(x=x))
         np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)

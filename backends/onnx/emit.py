@@ -1,0 +1,347 @@
+"""How each op is written in ONNX: the table is the set of ops the backend emits as they are.
+
+Forms are those ONNX Runtime's optimizer recognises. What ONNX has no operator for (windows, and their
+adjoint) is first put in terms of others, by `prepare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from ...compiler.ir import Array, Const, Dim, DType, Graph, Item, Op, Value, constant
+from ...compiler.ops import activations, conv, elementwise, linalg, norm, reduce, shape
+from ...compiler.rewrite import rebuild
+from ..source import Names, hint_of
+
+OPSET = 20
+IR_VERSION = 10
+
+ELEMENTS = {
+    DType.f64: TensorProto.DOUBLE, DType.f32: TensorProto.FLOAT, DType.f16: TensorProto.FLOAT16,
+    DType.i64: TensorProto.INT64, DType.i32: TensorProto.INT32, DType.i8: TensorProto.INT8,
+    DType.u8: TensorProto.UINT8, DType.boolean: TensorProto.BOOL,
+}  # fmt: skip
+
+Write = Callable[["Emitter", Value, Sequence[str]], str]
+
+
+class Emitter:
+    """Collects nodes and initializers while values are written in order."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.names = Names()
+        self.nodes: list[NodeProto] = []
+        self.initializers: list[TensorProto] = []
+        self.written: dict[Value, str] = {}
+        self._constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
+
+    def node(self, kind: str, inputs: Iterable[str], hint: str = "", outputs: int = 1, **attributes: Any) -> str:
+        """Add a node; its (first) output's name."""
+        made = [self.names.make(hint or kind.lower()) for _ in range(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), made, name=made[0], **attributes))
+        return made[0]
+
+    def constant(self, array: Array, hint: str = "c") -> str:
+        """The name of an initializer; equal small arrays share one."""
+        key = (array.dtype.str, array.tobytes() if array.nbytes <= 1024 else str(id(array)).encode(), array.shape)
+        if key not in self._constants:
+            name = self.names.make(hint)
+            self.initializers.append(numpy_helper.from_array(np.array(array, order="C"), name))
+            self._constants[key] = name
+        return self._constants[key]
+
+    def integers(self, numbers: Iterable[int]) -> str:
+        return self.constant(np.asarray(list(numbers), np.int64), "shape")
+
+    def size(self, dim: str) -> str:
+        """The size of a named dim, as a tensor [1] of int64: read off an input that has it."""
+        for v in self.graph.inputs:
+            if dim in v.type.shape:
+                axis = v.type.shape.index(dim)
+                return self.node("Shape", [self.written[v]], dim, start=axis, end=axis + 1)
+        raise KeyError(dim)
+
+    def shape(self, dims: Sequence[Dim]) -> str:
+        """A shape as a tensor of int64, named dims worked out when it runs."""
+        if not any(isinstance(d, str) for d in dims):
+            return self.integers(cast(Sequence[int], dims))
+        parts = [self.size(d) if isinstance(d, str) else self.integers([d]) for d in dims]
+        return self.node("Concat", parts, "shape", axis=0)
+
+    def write(self, v: Value) -> None:
+        """Write a value whose inputs were written."""
+        if isinstance(v.op, Const):
+            self.written[v] = self.constant(v.op.value.array)
+        elif isinstance(v.op, Item):
+            source = self.written[v.inputs[0]]
+            producer = next(n for n in reversed(self.nodes) if source in n.output)
+            self.written[v] = producer.output[v.op.index]
+        else:
+            self.written[v] = EMIT[type(v.op)](self, v, [self.written[x] for x in v.inputs])
+
+
+def _node(kind: str, **fixed: Any) -> Write:
+    return lambda em, v, a: em.node(kind, a, hint_of(v), **fixed)
+
+
+def _with(kind: str, attributes: Callable[[Any], dict[str, Any]]) -> Write:
+    return lambda em, v, a: em.node(kind, a, hint_of(v), **attributes(v.op))
+
+
+def _reshape(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """Named dims: one may be -1; one that stays in its place is copied by 0."""
+    x = v.inputs[0]
+    named = [d for d in v.shape if isinstance(d, str)]
+    if len(named) == 1:
+        return em.node("Reshape", [a[0], em.integers(-1 if isinstance(d, str) else d for d in v.shape)], hint_of(v))
+    kept = all(not isinstance(d, str) or (i < x.rank and x.shape[i] == d) for i, d in enumerate(v.shape))
+    if kept and 0 not in v.shape:
+        return em.node("Reshape", [a[0], em.integers(0 if isinstance(d, str) else d for d in v.shape)], hint_of(v))
+    return em.node("Reshape", [a[0], em.shape(v.shape)], hint_of(v))
+
+
+def _expand(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """A dim that x has already may be written 1: `Expand` broadcasts both ways."""
+    x = v.inputs[0]
+    lead = v.rank - x.rank
+    dims = [1 if i >= lead and x.shape[i - lead] == d else d for i, d in enumerate(v.shape)]
+    return em.node("Expand", [a[0], em.shape(dims)], hint_of(v))
+
+
+def _slice(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    cut = [(axis, *bound) for axis, bound in enumerate(cast(shape.Slice, v.op).bounds) if bound is not None]
+    columns = [em.integers(row[i] for row in cut) for i in (1, 2, 0)]
+    return em.node("Slice", [a[0], *columns], hint_of(v)) if cut else em.node("Identity", a, hint_of(v))
+
+
+def _pad(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    op = cast(shape.Pad, v.op)
+    pads = em.integers([low for low, _ in op.pads] + [high for _, high in op.pads])
+    return em.node("Pad", [a[0], pads, em.constant(np.asarray(op.value, v.dtype.numpy))], hint_of(v))
+
+
+def _split(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    op = cast(shape.Split, v.op)
+    return em.node("Split", [a[0], em.integers(op.sizes)], hint_of(v), outputs=len(op.sizes), axis=op.axis)
+
+
+def _flip(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    axis = cast(shape.Flip, v.op).axis % v.rank
+    ends = [em.integers([n]) for n in (-1, np.iinfo(np.int64).min, axis, -1)]
+    return em.node("Slice", [a[0], *ends], hint_of(v))
+
+
+def _size(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    dim = cast(shape.Size, v.op).dim
+    if isinstance(dim, int):
+        return em.constant(np.asarray(dim, v.dtype.numpy))
+    scalar = em.node("Reshape", [em.size(dim), em.integers([])], dim)
+    return em.node("Cast", [scalar], dim, to=ELEMENTS[v.dtype])
+
+
+def _iota(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    op = cast(shape.Iota, v.op)
+    if not v.type.names:
+        return em.constant(np.ascontiguousarray(op.eval()))
+    axis = op.axis % len(op.shape)
+    dim = op.shape[axis]
+    ends = [em.constant(np.asarray(n, np.int64)) for n in (0, 1)]
+    size = em.integers([dim]) if isinstance(dim, int) else em.size(dim)
+    limit = em.node("Reshape", [size, em.integers([])])
+    line = em.node("Cast", [em.node("Range", [ends[0], limit, ends[1]])], to=ELEMENTS[v.dtype])
+    column = em.node("Reshape", [line, em.integers(-1 if i == axis else 1 for i in range(len(op.shape)))])
+    return em.node("Expand", [column, em.shape(op.shape)], hint_of(v))
+
+
+def _sum(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    axes = cast(reduce.Sum, v.op).axes
+    if not axes:
+        return em.node("Identity", a, hint_of(v))
+    return em.node("ReduceSum", [a[0], em.integers(axes)], hint_of(v), keepdims=1)
+
+
+def _max(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    return em.node("ReduceMax", [a[0], em.integers([cast(reduce.Max, v.op).axis])], hint_of(v), keepdims=1)
+
+
+def _linear(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    x, weight, *bias = a
+    if v.rank == 2:
+        return em.node("Gemm", [x, weight, *bias], hint_of(v), transB=1)
+    y = em.node("MatMul", [x, em.node("Transpose", [weight], perm=[1, 0])], hint_of(v))
+    return em.node("Add", [y, bias[0]], hint_of(v)) if bias else y
+
+
+def _linear_weight_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    g, x = a
+    if v.inputs[0].rank > 2:
+        g, x = (em.node("Reshape", [t, em.integers([-1, int(d)])]) for t, d in zip(a, v.shape, strict=True))
+    return em.node("Gemm", [g, x], hint_of(v), transA=1)
+
+
+def _scatter_add(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """`ScatterND` adds slices of the leading axis: the axis is moved there and back."""
+    axis = cast(linalg.ScatterAdd, v.op).axis
+    g, index = v.inputs
+    rank = index.rank
+    rest = [i for i in range(g.rank) if not axis <= i < axis + rank]
+    slices = a[0] if axis == 0 else em.node("Transpose", [a[0]], perm=[*range(axis, axis + rank), *rest])
+    dims = [v.shape[axis], *(d for i, d in enumerate(v.shape) if i != axis)]
+    zero = em.constant(np.zeros((), v.dtype.numpy))
+    empty = em.node("Expand", [zero, em.shape(dims)])
+    places = em.node("Unsqueeze", [em.node("Cast", [a[1]], to=TensorProto.INT64), em.integers([rank])])
+    summed = em.node("ScatterND", [empty, places, slices], hint_of(v), reduction="add")
+    back = [*range(1, axis + 1), 0, *range(axis + 1, v.rank)]
+    return summed if axis == 0 else em.node("Transpose", [summed], perm=back)
+
+
+def _window(op: Any, rank: int) -> dict[str, Any]:
+    pads = [low for low, _ in op.pads] + [high for _, high in op.pads]
+    return {"strides": list(op.stride), "pads": pads, "dilations": list(getattr(op, "dilation", [1] * rank))}
+
+
+def _conv(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    op = cast(conv.Conv, v.op)
+    return em.node("Conv", a, hint_of(v), group=op.groups, **_window(op, len(op.stride)))
+
+
+def _conv_input_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    op = cast(conv.ConvInputGrad, v.op)
+    g, weight = v.inputs
+    extra = []
+    for i, (size, s, (low, high), d) in enumerate(zip(op.size, op.stride, op.pads, op.dilation, strict=True)):
+        reached = (int(g.shape[2 + i]) - 1) * s + d * (int(weight.shape[2 + i]) - 1) + 1 - low - high
+        extra.append(int(size) - reached)
+    return em.node("ConvTranspose", a, hint_of(v), group=op.groups, output_padding=extra, **_window(op, len(op.stride)))
+
+
+def _conv_weight_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """A convolution of x by g with batch and channels exchanged, strides and dilations too."""
+    op = cast(conv.ConvWeightGrad, v.op)
+    rank = len(op.stride)
+    swap = [1, 0, *range(2, rank + 2)]
+    x, g = (em.node("Transpose", [t], perm=swap) for t in (a[1], a[0]))
+    window = _window(op, rank)
+    full = em.node("Conv", [x, g], strides=list(op.dilation), pads=window["pads"], dilations=list(op.stride))
+    axes = range(2, rank + 2)
+    ends = [em.integers(n) for n in ([0] * rank, [int(k) for k in op.size], axes)]
+    return em.node("Transpose", [em.node("Slice", [full, *ends])], hint_of(v), perm=swap)
+
+
+def _pool(kind: str) -> Write:
+    def write(em: Emitter, v: Value, a: Sequence[str]) -> str:
+        op = cast(Any, v.op)
+        window = _window(op, len(op.kernel))
+        window.pop("dilations")
+        extra = {"count_include_pad": int(op.count_pads)} if kind == "AveragePool" else {}
+        return em.node(kind, a, hint_of(v), kernel_shape=list(op.kernel), **window, **extra)
+
+    return write
+
+
+def _batch_norm(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    return em.node("BatchNormalization", a, hint_of(v), epsilon=cast(norm.BatchNorm, v.op).eps)
+
+
+e, s, r, lin, c, act = elementwise, shape, reduce, linalg, conv, activations
+
+EMIT: dict[type[Op], Write] = {
+    e.Neg: _node("Neg"), e.Exp: _node("Exp"), e.Log: _node("Log"), e.Sqrt: _node("Sqrt"), e.Sin: _node("Sin"),
+    e.Cos: _node("Cos"), e.Tanh: _node("Tanh"), e.Abs: _node("Abs"), e.Sign: _node("Sign"), e.Floor: _node("Floor"),
+    e.Erf: _node("Erf"), e.Not: _node("Not"), e.Add: _node("Add"), e.Sub: _node("Sub"), e.Mul: _node("Mul"),
+    e.Div: _node("Div"), e.Pow: _node("Pow"), e.Maximum: _node("Max"), e.Minimum: _node("Min"),
+    e.Less: _node("Less"), e.Equal: _node("Equal"), e.And: _node("And"), e.Where: _node("Where"),
+    e.Cast: lambda em, v, a: em.node("Cast", a, hint_of(v), to=ELEMENTS[v.dtype]),
+    s.Reshape: _reshape, s.BroadcastTo: _expand, s.Slice: _slice, s.Pad: _pad, s.Split: _split, s.Flip: _flip,
+    s.Size: _size, s.Iota: _iota,
+    s.Transpose: _with("Transpose", lambda op: {"perm": list(op.axes)}),
+    s.Concat: _with("Concat", lambda op: {"axis": op.axis}),
+    r.Sum: _sum,
+    r.Max: _max,
+    r.ArgMax: _with("ArgMax", lambda op: {"axis": op.axis, "keepdims": 1}),
+    r.CumSum: lambda em, v, a: em.node("CumSum", [a[0], em.constant(np.asarray(cast(r.CumSum, v.op).axis))], hint_of(v)),
+    r.Softmax: _with("Softmax", lambda op: {"axis": op.axis}),
+    r.LogSoftmax: _with("LogSoftmax", lambda op: {"axis": op.axis}),
+    lin.MatMul: _node("MatMul"), lin.Linear: _linear, lin.LinearWeightGrad: _linear_weight_grad,
+    lin.Gather: _with("Gather", lambda op: {"axis": op.axis}), lin.ScatterAdd: _scatter_add,
+    c.Conv: _conv, c.ConvInputGrad: _conv_input_grad, c.ConvWeightGrad: _conv_weight_grad,
+    c.MaxPool: _pool("MaxPool"), c.AvgPool: _pool("AveragePool"),
+    act.Relu: _node("Relu"), act.Sigmoid: _node("Sigmoid"),
+    act.Gelu: _with("Gelu", lambda op: {"approximate": "tanh" if op.approximate else "none"}),
+    norm.BatchNorm: _batch_norm,
+    norm.LayerNorm: _with("LayerNormalization", lambda op: {"axis": -1, "epsilon": op.eps}),
+}  # fmt: skip
+
+# ONNX Runtime computes these in float32 alone on the CPU: in float64 they are decomposed.
+_FLOAT32_ONLY = (c.Conv, c.ConvInputGrad, c.ConvWeightGrad, c.AvgPool, act.Gelu, norm.BatchNorm)
+
+
+def native(value: Value) -> bool:
+    """Whether ONNX Runtime runs a value's op as it is."""
+    op = value.op
+    if isinstance(op, Const | Item):
+        return True
+    if isinstance(op, _FLOAT32_ONLY) and value.type.dtype is not DType.f32:
+        return False
+    if isinstance(op, c.ConvWeightGrad | c.ConvInputGrad):
+        return op.groups == 1 and not value.type.names - {"N"} and _plain_transpose(value)
+    if isinstance(op, c.MaxPool | c.AvgPool):
+        return value.rank == len(op.kernel) + 2
+    return type(op) in EMIT or isinstance(op, c.Windows | c.Fold)
+
+
+def _plain_transpose(value: Value) -> bool:
+    """Whether the window reaches the end within one stride, which is all `ConvTranspose` can say."""
+    op = value.op
+    if not isinstance(op, c.ConvInputGrad):
+        return True
+    g, weight = value.inputs
+    for i, (size, s_, (low, high), d) in enumerate(zip(op.size, op.stride, op.pads, op.dilation, strict=True)):
+        reached = (int(g.shape[2 + i]) - 1) * s_ + d * (int(weight.shape[2 + i]) - 1) + 1 - low - high
+        if not 0 <= int(size) - reached < max(s_, d):
+            return False
+    return True
+
+
+def prepare(graph: Graph) -> Graph:
+    """Windows as gathers along each axis, and their adjoint as scatters."""
+
+    def change(v: Value) -> Value | None:
+        if isinstance(v.op, c.Windows):
+            return _windows(v)
+        return _fold(v) if isinstance(v.op, c.Fold) else None
+
+    return rebuild(graph, change)
+
+
+def _taps(outs: int, kernel: int, stride: int, dilation: int) -> Value:
+    """The positions under each window, [outs, kernel]."""
+    return constant(np.arange(outs)[:, None] * stride + np.arange(kernel)[None, :] * dilation)
+
+
+def _windows(v: Value) -> Value:
+    op = cast(c.Windows, v.op)
+    x, rank = v.inputs[0], len(op.kernel)
+    lead = x.rank - rank
+    for i, (k, s_, d) in enumerate(zip(op.kernel, op.stride, op.dilation, strict=True)):
+        x = lin.Gather(lead + 2 * i)(x, _taps(int(v.shape[lead + i]), k, s_, d))
+    axes = (*range(lead), *(lead + 2 * i for i in range(rank)), *(lead + 2 * i + 1 for i in range(rank)))
+    return s.transpose(x, axes)
+
+
+def _fold(v: Value) -> Value:
+    op = cast(c.Fold, v.op)
+    g, rank = v.inputs[0], len(op.size)
+    lead = g.rank - 2 * rank
+    kernel, outs = g.shape[lead + rank :], g.shape[lead : lead + rank]
+    pairs = [axis for i in range(rank) for axis in (lead + i, lead + rank + i)]
+    g = s.transpose(g, (*range(lead), *pairs))
+    for i in reversed(range(rank)):
+        taps = _taps(int(outs[i]), int(kernel[i]), op.stride[i], op.dilation[i])
+        g = lin.ScatterAdd(lead + 2 * i, (op.size[i],))(g, taps)
+    return g

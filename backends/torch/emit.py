@@ -1,0 +1,259 @@
+"""How each op is written in PyTorch: the table is the set of ops the backend runs natively.
+
+No autograd: gradients come from the graph, and call aten's backward kernels where there are some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from ...compiler.ir import Const, DType, Item, Op, Value
+from ...compiler.ops import activations, conv, elementwise, linalg, norm, reduce, shape
+from ..source import Writer, shape_text
+
+Write = Callable[[Writer, Value, Sequence[str]], str]
+
+_DTYPES = {
+    DType.f64: "float64", DType.f32: "float32", DType.f16: "float16", DType.i64: "int64", DType.i32: "int32",
+    DType.i8: "int8", DType.u8: "uint8", DType.boolean: "bool",
+}  # fmt: skip
+
+
+def dtype_text(dtype: DType) -> str:
+    return f"torch.{_DTYPES[DType(dtype)]}"
+
+
+def _call(function: str, extra: Callable[[Any], str] | None = None) -> Write:
+    """`function(arguments…, extra…)`"""
+    return lambda w, v, a: f"{function}({', '.join([*a, *([extra(v.op)] if extra else [])])})"
+
+
+def _method(name: str, extra: Callable[[Any], str] = lambda op: "") -> Write:
+    return lambda w, v, a: f"{a[0]}.{name}({extra(v.op)})"
+
+
+def _infix(symbol: str) -> Write:
+    return lambda w, v, a: f"{a[0]} {symbol} {a[1]}"
+
+
+def _slice(w: Writer, v: Value, a: Sequence[str]) -> str:
+    bounds = cast(shape.Slice, v.op).bounds
+    return f"{a[0]}[{', '.join(':' if b is None else f'{b[0]}:{b[1]}' for b in bounds)}]"
+
+
+def pad_text(x: str, pads: Sequence[tuple[int, int]], value: float = 0.0) -> str:
+    """`F.pad` takes pads from the last axis to the first."""
+    flat = [n for low, high in reversed(list(pads)) for n in (low, high)]
+    number = "-math.inf" if value == float("-inf") else repr(value)
+    return f"F.pad({x}, {flat!r}, value={number})" if any(flat) else x
+
+
+def _concat(w: Writer, v: Value, a: Sequence[str]) -> str:
+    return f"torch.cat([{', '.join(a)}], {cast(shape.Concat, v.op).axis})"
+
+
+def _iota(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(shape.Iota, v.op)
+    axis = op.axis % len(op.shape)
+    column = shape_text(tuple(-1 if i == axis else 1 for i in range(len(op.shape))))
+    line = f"torch.arange({op.shape[axis]}, dtype={dtype_text(v.dtype)}, device=device)"
+    return f"{line}.reshape({column}).expand({shape_text(op.shape)})"
+
+
+def _size(w: Writer, v: Value, a: Sequence[str]) -> str:
+    return f"torch.tensor({cast(shape.Size, v.op).dim}, dtype={dtype_text(v.dtype)}, device=device)"
+
+
+def _sum(w: Writer, v: Value, a: Sequence[str]) -> str:
+    axes = cast(reduce.Sum, v.op).axes
+    return f"{a[0]}.sum({axes!r}, keepdim=True, dtype={dtype_text(v.dtype)})" if axes else a[0]
+
+
+def _linear_weight_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
+    g, x = a
+    if v.inputs[0].rank > 2:
+        g, x = f"{g}.reshape(-1, {v.shape[0]})", f"{x}.reshape(-1, {v.shape[1]})"
+    return f"{g}.t() @ {x}"
+
+
+def _gather(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(linalg.Gather, v.op)
+    x, index = v.inputs
+    axis = op.axis % x.rank
+    if axis == 0 and x.rank == 2:
+        return f"F.embedding({a[1]}, {a[0]})"
+    flat = f"torch.index_select({a[0]}, {axis}, {a[1]}.reshape(-1))"
+    return f"{flat}.reshape({shape_text(v.shape)})" if index.rank != 1 else flat
+
+
+def _scatter_add(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(linalg.ScatterAdd, v.op)
+    g, index = v.inputs
+    zeros = f"torch.zeros({shape_text(v.shape)}, dtype={dtype_text(v.dtype)}, device=device)"
+    flat = (*g.shape[: op.axis], -1, *g.shape[op.axis + index.rank :])
+    return f"{zeros}.index_add_({op.axis}, {a[1]}.reshape(-1), {a[0]}.reshape({shape_text(flat)}))"
+
+
+def _windows(w: Writer, v: Value, a: Sequence[str]) -> str:
+    """One `unfold` per axis; dilated taps are picked from a wider window."""
+    op = cast(conv.Windows, v.op)
+    lead = v.inputs[0].rank - len(op.kernel)
+    text = a[0]
+    for i, (k, s, d) in enumerate(zip(op.kernel, op.stride, op.dilation, strict=True)):
+        text += f".unfold({lead + i}, {d * (k - 1) + 1}, {s})"
+    if any(d > 1 for d in op.dilation):
+        text += f"[..., {', '.join(f'::{d}' for d in op.dilation)}]"
+    return text
+
+
+def _fold(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(conv.Fold, v.op)
+    return f"fold({a[0]}, {op.size!r}, {op.stride!r}, {op.dilation!r})"
+
+
+def _symmetric(pads: Sequence[tuple[int, int]]) -> bool:
+    return all(low == high for low, high in pads)
+
+
+def _conv(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(conv.Conv, v.op)
+    x, weight, *bias = a
+    pads = [low for low, _ in op.pads] if _symmetric(op.pads) else [0] * len(op.pads)
+    x = x if _symmetric(op.pads) else pad_text(x, op.pads)
+    b = bias[0] if bias else None
+    return f"F.conv{len(pads)}d({x}, {weight}, {b}, {op.stride!r}, {tuple(pads)!r}, {op.dilation!r}, {op.groups})"
+
+
+def _conv_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
+    """aten's backward of convolution, for the input or for the weight."""
+    op = cast(Any, v.op)
+    for_input = isinstance(v.op, conv.ConvInputGrad)
+    rank = len(op.stride)
+    even = _symmetric(op.pads)
+    pads = [low for low, _ in op.pads] if even else [0] * rank
+    if for_input:
+        size = [d if even else d + low + high for d, (low, high) in zip(v.shape[2:], op.pads, strict=True)]
+        x = f"{a[0]}.new_empty({shape_text((*v.shape[:2], *size))})"
+        weight = a[1]
+    else:
+        x = a[1] if even else pad_text(a[1], op.pads)
+        weight = f"{a[0]}.new_empty({shape_text(v.shape)})"
+    mask, item = ([True, False, False], 0) if for_input else ([False, True, False], 1)
+    text = (
+        f"torch.ops.aten.convolution_backward({a[0]}, {x}, {weight}, None, {list(op.stride)!r}, {pads!r}, "
+        f"{list(op.dilation)!r}, False, {[0] * rank!r}, {op.groups}, {mask!r})[{item}]"
+    )
+    if for_input and not even:
+        inside = ", ".join(f"{low}:{low + int(d)}" for d, (low, _) in zip(v.shape[2:], op.pads, strict=True))
+        text += f"[:, :, {inside}]"
+    return text
+
+
+def _max_pool(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(conv.MaxPool, v.op)
+    x, pads = _pool_input(a[0], op.pads, op.kernel, -float("inf"))
+    return f"F.max_pool{len(op.kernel)}d({x}, {op.kernel!r}, {op.stride!r}, {pads!r})"
+
+
+def _pool_input(
+    x: str, pads: Sequence[tuple[int, int]], kernel: Sequence[int], value: float
+) -> tuple[str, tuple[int, ...]]:
+    """What to pool and the pads to give: torch pads at most half a window, alike on both sides."""
+    if _symmetric(pads) and all(2 * low <= k for (low, _), k in zip(pads, kernel, strict=True)):
+        return x, tuple(low for low, _ in pads)
+    return pad_text(x, pads, value), (0,) * len(pads)
+
+
+def _max_pool_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(conv.MaxPoolGrad, v.op)
+    return f"max_pool_grad({a[0]}, {a[1]}, {op.kernel!r}, {op.stride!r}, {op.pads!r})"
+
+
+def _avg_pool(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(conv.AvgPool, v.op)
+    pads = tuple(low for low, _ in op.pads)
+    return f"F.avg_pool{len(op.kernel)}d({a[0]}, {op.kernel!r}, {op.stride!r}, {pads!r}, False, {op.count_pads})"
+
+
+def _batch_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
+    x, scale, shift, mean, var = a
+    return f"F.batch_norm({x}, {mean}, {var}, {scale}, {shift}, False, 0.0, {cast(norm.BatchNorm, v.op).eps!r})"
+
+
+def _batch_norm_train(w: Writer, v: Value, a: Sequence[str]) -> str:
+    return f"batch_norm_train({', '.join(a)}, {cast(norm.BatchNormTrain, v.op).eps!r})"
+
+
+def _layer_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
+    return f"F.layer_norm({a[0]}, {shape_text(v.shape[-1:])}, {a[1]}, {a[2]}, {cast(norm.LayerNorm, v.op).eps!r})"
+
+
+def _gelu(w: Writer, v: Value, a: Sequence[str]) -> str:
+    form = "tanh" if cast(activations.Gelu, v.op).approximate else "none"
+    return f"F.gelu({a[0]}, approximate={form!r})"
+
+
+e, s, r, lin, c, act = elementwise, shape, reduce, linalg, conv, activations
+_axis: Callable[[Any], str] = lambda op: f"{op.axis}"  # noqa: E731
+_kept: Callable[[Any], str] = lambda op: f"{op.axis}, keepdim=True"  # noqa: E731
+
+EMIT: dict[type[Op], Write] = {
+    e.Neg: lambda w, v, a: f"-{a[0]}",
+    e.Exp: _call("torch.exp"), e.Log: _call("torch.log"), e.Sqrt: _call("torch.sqrt"), e.Sin: _call("torch.sin"),
+    e.Cos: _call("torch.cos"), e.Tanh: _call("torch.tanh"), e.Abs: _call("torch.abs"), e.Sign: _call("torch.sign"),
+    e.Floor: _call("torch.floor"), e.Erf: _call("torch.erf"), e.Not: _call("torch.logical_not"),
+    e.Add: _infix("+"), e.Sub: _infix("-"), e.Mul: _infix("*"), e.Div: _infix("/"), e.Pow: _call("torch.pow"),
+    e.Less: _infix("<"), e.Equal: _infix("=="), e.And: _infix("&"),
+    e.Maximum: _call("torch.maximum"), e.Minimum: _call("torch.minimum"), e.Where: _call("torch.where"),
+    e.Cast: lambda w, v, a: f"{a[0]}.to({dtype_text(v.dtype)})",
+    s.Reshape: lambda w, v, a: f"{a[0]}.reshape({shape_text(v.shape)})",
+    s.Transpose: _method("permute", lambda op: repr(op.axes)),
+    s.BroadcastTo: lambda w, v, a: f"{a[0]}.expand({shape_text(v.shape)})",
+    s.Slice: _slice, s.Concat: _concat, s.Iota: _iota, s.Size: _size,
+    s.Pad: lambda w, v, a: pad_text(a[0], cast(s.Pad, v.op).pads, cast(s.Pad, v.op).value),
+    s.Split: _call("torch.split", lambda op: f"{list(op.sizes)!r}, {op.axis}"),
+    s.Flip: _call("torch.flip", lambda op: f"({op.axis},)"),
+    r.Sum: _sum, r.Max: _call("torch.amax", _kept), r.ArgMax: _call("torch.argmax", _kept),
+    r.CumSum: _call("torch.cumsum", _axis),
+    r.Softmax: _call("torch.softmax", _axis), r.LogSoftmax: _call("torch.log_softmax", _axis),
+    lin.MatMul: _infix("@"), lin.Linear: _call("F.linear"), lin.LinearWeightGrad: _linear_weight_grad,
+    lin.Gather: _gather, lin.ScatterAdd: _scatter_add,
+    c.Windows: _windows, c.Fold: _fold, c.Conv: _conv, c.ConvInputGrad: _conv_grad, c.ConvWeightGrad: _conv_grad,
+    c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool,
+    act.Relu: _call("torch.relu"), act.Sigmoid: _call("torch.sigmoid"), act.Silu: _call("F.silu"), act.Gelu: _gelu,
+    norm.BatchNorm: _batch_norm, norm.BatchNormTrain: _batch_norm_train, norm.LayerNorm: _layer_norm,
+}  # fmt: skip
+
+
+def native(value: Value) -> bool:
+    """Whether PyTorch runs a value's op as it is."""
+    if isinstance(value.op, Const | Item):
+        return True
+    if isinstance(value.op, conv.AvgPool):
+        pads = value.op.pads
+        return (
+            _symmetric(pads)
+            and all(2 * low <= k for (low, _), k in zip(pads, value.op.kernel, strict=True))
+            and value.rank == len(pads) + 2
+        )
+    if isinstance(value.op, conv.MaxPool | conv.MaxPoolGrad):
+        return value.rank == len(value.op.kernel) + 2
+    return type(value.op) in EMIT
+
+
+def argument(w: Writer, x: Value, literal: bool = False) -> str:
+    """A value's variable; a scalar constant as a number where torch takes one, else as a tensor."""
+    if x not in w.variables and isinstance(x.op, Const) and (x.rank or not literal):
+        w.variables[x] = w.constant(x.op.value.array)
+    return w.argument(x, literal=True).replace("np.", "math.")
+
+
+def write(w: Writer, v: Value) -> str:
+    """The expression for a value."""
+    if isinstance(v.op, Item):
+        return f"{argument(w, v.inputs[0])}[{v.op.index}]"
+    literal = isinstance(v.op, e.Add | e.Sub | e.Mul | e.Div | e.Less | e.Equal | e.Pow)
+    scalars = [isinstance(x.op, Const) and x.rank == 0 for x in v.inputs]
+    args = [argument(w, x, literal and not all(scalars)) for x in v.inputs]
+    return EMIT[type(v.op)](w, v, args)

@@ -1,0 +1,52 @@
+"""PyTorch functions for the few ops that need more than one call."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Ints = tuple[int, ...]
+
+
+def fold(g: Tensor, size: Ints, stride: Ints, dilation: Ints) -> Tensor:
+    """Add each window back in its place: [..., *O, *K] -> [..., *size]."""
+    rank = len(size)
+    lead, out, kernel = g.shape[: -2 * rank], g.shape[-2 * rank : -rank], g.shape[-rank:]
+    x = g.new_zeros((*lead, *size))
+    for tap in itertools.product(*(range(k) for k in kernel)):
+        place = tuple(
+            slice(o * d, o * d + t * (n - 1) + 1, t) for o, d, t, n in zip(tap, dilation, stride, out, strict=True)
+        )
+        x[(..., *place)] += g[(..., *tap)]
+    return x
+
+
+def max_pool_grad(g: Tensor, x: Tensor, kernel: Ints, stride: Ints, pads: tuple[Ints, ...]) -> Tensor:
+    """The gradient of max pooling in its input, at ties to the first of a window."""
+    rank = len(kernel)
+    flat = [n for low, high in reversed(pads) for n in (low, high)]
+    padded = F.pad(x, flat, value=-torch.inf) if any(flat) else x
+    if rank == 1:
+        grad = max_pool_grad(g.unsqueeze(2), padded.unsqueeze(2), (1, *kernel), (1, *stride), ((0, 0), (0, 0))).squeeze(
+            2
+        )
+    else:
+        pool = torch.ops.aten.max_pool2d_with_indices if rank == 2 else torch.ops.aten.max_pool3d_with_indices
+        back = (
+            torch.ops.aten.max_pool2d_with_indices_backward
+            if rank == 2
+            else torch.ops.aten.max_pool3d_with_indices_backward
+        )
+        _, indices = pool(padded, kernel, stride)
+        grad = back(g, padded, kernel, stride, [0] * rank, [1] * rank, False, indices)
+    inside = tuple(slice(low, low + s) for s, (low, _) in zip(x.shape[-rank:], pads, strict=True))
+    return grad[..., *inside]
+
+
+def batch_norm_train(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch normalisation by the batch's statistics: (y, mean, biased variance)."""
+    var, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+    return F.batch_norm(x, mean, var, scale, shift, False, 0.0, eps), mean, var

@@ -1,0 +1,150 @@
+"""A trained network with its fitted fields: rows in, predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Backend
+from ..backends.base import load as load_backend
+from ..compiler.build import Head, build
+from ..compiler.initialisers import initialise
+from ..compiler.ir import Array, Type, input_of
+from ..compiler.passes import Model, Record, for_inference
+from ..compiler.spec.reader import Spec
+from .data import DataError, Dataset, Fitted, Table, from_arrays, transform
+from .evaluation import Evaluator, Outcome, batches, metrics_of
+
+
+class LoadedModel:
+    """A network with its weights and fitted fields: it takes rows or arrays, and predicts.
+
+    Made by `trine.load` and `trine.train`.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        weights: Mapping[str, Array],
+        fields: Mapping[str, Fitted],
+        evaluator: Evaluator | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        self.spec, self.weights, self.fields = spec, dict(weights), dict(fields)
+        self.backend = backend or load_backend("numpy")
+        network = build(spec, "evaluate")
+        self.heads: tuple[Head, ...] = network.heads
+        self.evaluator = evaluator or Evaluator(
+            network, self.backend, self.backend.state(self.weights), spec.sections.evaluate.batch
+        )
+        self._predictor: Any = None
+
+    @property
+    def inputs(self) -> dict[str, Type]:
+        """What `predict_arrays` takes: types by name, the batch axis first."""
+        return {name: signature.type for name, signature in self.spec.inputs.items()}
+
+    def names(self, head: Head) -> list[str]:
+        """The names of a head's classes."""
+        field = self.fields.get(head.target)
+        names = getattr(field, "names", None)
+        return list(names) if names else []
+
+    def in_units(self, head: Head, outcome: Outcome) -> tuple[Array, Array]:
+        """Predictions and targets of a head; numbers in the units of the data, their scaling undone."""
+        prediction, target = outcome.predictions[head.target], outcome.targets[head.target]
+        field = self.fields.get(head.target)
+        if head.task != "values" or field is None:
+            return prediction, target
+        return field.inverse(prediction), field.inverse(target)
+
+    def metrics_of(self, outcome: Outcome) -> dict[str, float]:
+        """The loss and the metrics of an outcome, in the units of the data."""
+        pairs = {head.target: self.in_units(head, outcome) for head in self.heads}
+        scaled = Outcome(
+            outcome.loss,
+            outcome.rows,
+            {name: pair[0] for name, pair in pairs.items()},
+            {name: pair[1] for name, pair in pairs.items()},
+        )
+        return metrics_of(scaled, self.heads, self.spec.sections.evaluate.metrics)
+
+    def groups(self, name: str, dataset: Dataset, split: str) -> Array:
+        """The group of each row of a split: the value of a field or column, as text."""
+        part = dataset.splits[split]
+        column = name
+        if name in self.fields and len(self.fields[name].columns) == 1:
+            column = self.fields[name].columns[0]
+        found = part.table.column(column)
+        return np.array(["(missing)" if m else str(v) for v, m in zip(found.values, found.missing, strict=True)])
+
+    def evaluate(self, arrays: Mapping[str, Array]) -> dict[str, float]:
+        """The loss and metrics on fields that are encoded already."""
+        return self.metrics_of(self.evaluator.run(arrays))
+
+    def predict(self, rows: Mapping[str, Any] | Table) -> dict[str, Array]:
+        """Predictions for raw rows: columns by name, as in the training data.
+
+        For each target: the class names with `<target>/probability` (the largest), or the numbers in
+        the units of the data. Raises `DataError` for columns or values that do not fit.
+        """
+        table = rows if isinstance(rows, Table) else from_arrays(rows)
+        inputs = transform(self.fields, table, self.inputs)
+        return self.decode(self.predict_arrays(inputs))
+
+    def predict_arrays(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The network's raw predictions for encoded inputs: probabilities or numbers, by target."""
+        run = self._compiled()
+        parts = [run(feeds) for feeds in batches(inputs, self.spec.sections.evaluate.batch)]
+        if not parts:
+            raise DataError("there are no rows to predict")
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def decode(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Raw predictions as people read them."""
+        found: dict[str, Array] = {}
+        for head in self.heads:
+            raw = outputs[head.target]
+            names = self.names(head)
+            if head.task == "classes":
+                best = raw.argmax(-1)
+                found[head.target] = np.array(names, object)[best] if names else best
+                found[f"{head.target}/probability"] = raw.max(-1)
+            elif head.task == "labels":
+                hit = (raw >= 0.5).astype(int)
+                found[head.target] = np.array(names, object)[hit] if len(names) == 2 else hit
+                found[f"{head.target}/probability"] = raw
+            else:
+                field = self.fields.get(head.target)
+                found[head.target] = field.inverse(raw) if field else raw
+        return found if self.heads else dict(outputs)
+
+    def _compiled(self) -> Any:
+        if self._predictor is None:
+            model, _ = inference_model(self.spec, self.weights, predictions=True)
+            self._predictor = self.backend.compile(model.graph, self.backend.state(model.weights))
+        return self._predictor
+
+
+def inference_model(spec: Spec, weights: Mapping[str, Array], predictions: bool = False) -> tuple[Model, list[Record]]:
+    """The optimised inference graph of a spec with its weights.
+
+    Its outputs are those of the spec; with `predictions`, what the losses' heads predict, by target.
+    """
+    graph = build(spec, "infer").graph
+    if predictions:
+        network = build(spec, "evaluate")
+        if network.heads:
+            outputs = {head.target: network.graph.outputs[f"prediction/{head.target}"] for head in network.heads}
+            graph = network.graph.with_outputs(outputs, {}).prune_inputs(keep=spec.inputs)
+    names = {input_of(v).name for v in graph.by_role("param", "buffer")}
+    return for_inference(Model(graph, {k: v for k, v in weights.items() if k in names}), spec)
+
+
+def initial_weights(spec: Spec) -> dict[str, Array]:
+    """The weights that training would start from."""
+    graph = build(spec, "infer").graph
+    seed = spec.sections.train.seed if spec.sections.train else 0
+    return {input_of(v).name: initialise(v, seed) for v in graph.by_role("param", "buffer")}
