@@ -6,7 +6,7 @@ DEMO ?= .venv-demo
 
 .PHONY: demo test lint types suite slow docs clean
 
-# Trains, evaluates, predicts and compiles the digits network on NumPy, in an environment of its own.
+# Trains, evaluates, tries and compiles the digits network on NumPy, in an environment of its own.
 demo: $(DEMO)/ready
 	$(DEMO)/bin/trine train zoo:vision/digits-mlp --out runs/demo --overwrite
 	$(DEMO)/bin/trine eval runs/demo
@@ -44,7 +44,7 @@ $(DEMO)/ready: pyproject.toml constraints.txt
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[report,dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	touch $@
 
 clean:

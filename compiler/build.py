@@ -333,7 +333,7 @@ class _Walker:
 
     def check_blocks_used(self) -> None:
         for name, block in self.blocks.items():
-            if name not in self.used_blocks and block.name.span.file == str(self.spec.path):
+            if name not in self.used_blocks and block.name.span.file == self.spec.root.span.file:
                 help = "remove it, or use it as a step"
                 self.report.error("E225", f"the block `{name}` is never used", block.name.span, help=help)
 

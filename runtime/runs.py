@@ -71,7 +71,7 @@ class Run:
             shutil.rmtree(path)
         path.mkdir(parents=True)
         run = cls(path, spec.hash)
-        source = "\n".join(spec.report.sources.get(str(spec.path), [])) + "\n"
+        source = "\n".join(spec.report.sources.get(spec.root.span.file, [])) + "\n"
         write_atomically(path / SPEC, source.encode())
         write_atomically(path / RESOLVED, resolved_text(spec).encode())
         save_json(path / ENV, environment())

@@ -71,7 +71,8 @@ def spec_path(name: str | Path) -> Path:
 
 def open_spec(name: str | Path, overrides: Iterable[str] = (), sizes: Mapping[str, int] | None = None) -> Spec:
     """Read and check a spec; raises `SpecError` with all of its problems at once."""
-    spec = read(spec_path(name), overrides, sizes)
+    label = str(name) if str(name).startswith(ZOO) else None
+    spec = read(spec_path(name), overrides, sizes, label)
     check_spec(spec)
     return spec
 

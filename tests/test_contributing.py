@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 import trine
 
 ROOT = Path(trine.__file__).parent
@@ -66,5 +65,9 @@ def test_the_layer_is_parsed_documented_and_suggested(changed: Path) -> None:
 
 def test_the_rule_does_what_its_test_says(changed: Path) -> None:
     test = re.search(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)[1]
-    imports = "from trine.compiler.text import parse, write\nfrom trine.compiler.passes import Model\nfrom trine.compiler.passes.simplify import simplify\n"
+    imports = """
+from trine.compiler.passes import Model
+from trine.compiler.passes.simplify import simplify
+from trine.compiler.text import parse, write
+"""
     python(changed, "-c", imports + test + "\ntest_the_sign_goes()")

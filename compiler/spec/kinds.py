@@ -638,7 +638,8 @@ def read_arguments(
             place = (context.place if extras else None) or node.span
             context.report.error("E213", f"{context.owner} needs `{p.name}`: {p.kind.words}", place, help=p.doc or None)
             valid = False
-    return (values if valid else None), spans
+    ordered = {p.name: values[p.name] for p in params if p.name in values}
+    return (ordered if valid else None), spans
 
 
 def expression_or(schema: Schema) -> Schema:

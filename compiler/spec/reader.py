@@ -62,14 +62,19 @@ class Spec:
         return interpret(self.root, self.path, Report(dict(self.report.sources)), sizes)
 
 
-def read(path: str | Path, overrides: Iterable[str] = (), sizes: Mapping[str, int] | None = None) -> Spec:
-    """Read a spec file. `overrides` are `a.b=value` texts.
+def read(
+    path: str | Path,
+    overrides: Iterable[str] = (),
+    sizes: Mapping[str, int] | None = None,
+    label: str | None = None,
+) -> Spec:
+    """Read a spec file. `overrides` are `a.b=value` texts; `label` is what messages call the file.
 
     Raises `SpecError` where nothing can be made of the file. Other problems gather in the spec's
     `report`, to be told together with those of its steps: see `build.check`.
     """
     report = Report()
-    node = read_file(Path(path), report)
+    node = read_file(Path(path), report, label=label)
     return _finish(node, Path(path), report, overrides, sizes)
 
 

@@ -107,8 +107,11 @@ def scalar(text: str) -> bool | int | float | str | None:
     return text
 
 
-def read_file(path: Path, report: Report, asked: Span | None = None) -> Node | None:
-    """Read a YAML file; problems go to `report`, at `asked` where the file cannot be read at all."""
+def read_file(path: Path, report: Report, asked: Span | None = None, label: str | None = None) -> Node | None:
+    """Read a YAML file; problems go to `report`, at `asked` where the file cannot be read at all.
+
+    `label` is what messages call the file; its path where nothing is said.
+    """
     place = asked or Span(str(path), 0, 0, 0)
     try:
         size = path.stat().st_size
@@ -125,7 +128,7 @@ def read_file(path: Path, report: Report, asked: Span | None = None) -> Node | N
     except ValueError as error:
         report.error("E101", f"cannot read `{path}`: {error}", place)
         return None
-    return read_text(text, str(path), report)
+    return read_text(text, label or str(path), report)
 
 
 def _not_text(path: Path, error: UnicodeDecodeError, report: Report, asked: Span | None) -> None:
