@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from .ir import Graph, IRError, Item, Value, constant, order, origin
 from .ops.elementwise import Add
-from .ops.shape import sum_to, zeros_like
+from .ops.reduce import sum_to
+from .ops.shape import zeros_like
 from .rewrite import legalize
 
 

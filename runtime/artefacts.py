@@ -62,7 +62,7 @@ def _tensors(data: bytes, path: Path) -> dict[str, Array]:
 def _object(data: bytes, path: Path) -> dict[str, Any]:
     try:
         about = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtefactError(f"`{path}`: `{DATA}` cannot be read as JSON: {error}") from error
     if not isinstance(about, dict):
         raise ArtefactError(f"`{path}`: `{DATA}` holds no JSON object")

@@ -48,7 +48,7 @@ def load_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises `ArtefactError`."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(f"`{path}` cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
         raise ArtefactError(f"`{path}` holds no JSON object")

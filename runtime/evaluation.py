@@ -13,7 +13,7 @@ from ..compiler.build import Head, Network
 from ..compiler.ir import Array, input_of
 from ..compiler.passes import Model, for_training
 from ..compiler.spec.registry import Call
-from .metrics import evaluate_metrics
+from .metrics import check_metric, evaluate_metrics
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,6 @@ def metrics_of(outcome: Outcome, heads: tuple[Head, ...], calls: list[Call]) -> 
 
 def calls_for(head: Head, calls: list[Call]) -> list[Call]:
     """The metrics that are meant for a head's task."""
-    from .metrics import check_metric
-
     return [call for call in calls if check_metric(call, head.task) is None]
 
 

@@ -15,6 +15,7 @@ from ..spec.kinds import Range, Steps, Word
 from ..spec.signatures import spec_type
 from .core import Builder, LayerError, features, initial, layer, need_floats
 from .dense import axis_named
+from .normalisation import batch_norm
 
 
 @layer
@@ -145,8 +146,6 @@ def residual(b: Builder, x: Value, *, layers: Steps, shortcut: Literal["identity
 
 def _project(b: Builder, x: Value, y: Value) -> Value:
     """x brought to the shape of y by a learned linear map and batch normalisation."""
-    from .normalisation import batch_norm
-
     need_floats(x)
     if x.rank != y.rank or x.rank == 1:
         raise LayerError(f"no projection leads from {spec_type(x.type)} to {spec_type(y.type)}")

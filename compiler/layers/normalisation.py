@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ..ir import Init, Value
 from ..ops import norm as ops
+from ..ops.reduce import count
+from ..ops.shape import transpose
 from ..spec.kinds import PositiveFloat, Share
 from ..spec.signatures import spec_type
 from .core import Builder, LayerError, features, layer, need_floats
@@ -24,8 +26,6 @@ def batch_norm(b: Builder, x: Value, *, momentum: Share = 0.1, eps: PositiveFloa
     eps: what is added to the variance.
     Example: batch_norm
     """
-    from ..ops.shape import transpose
-
     need_floats(x)
     features(x)
     if x.rank == 3:
@@ -41,8 +41,6 @@ def _batch_norm(b: Builder, x: Value, momentum: float, eps: float) -> Value:
     mean, variance = b.buffer("mean", channels, ZEROS), b.buffer("variance", channels, ONES)
     if not b.training:
         return ops.BatchNorm(eps)(x, scale, shift, mean, variance)
-    from ..ops.reduce import count
-
     y, batch_mean, batch_variance = ops.BatchNormTrain(eps)(x, scale, shift).items()
     n = count(x, (0, *range(2, x.rank)))
     unbiased = batch_variance * (n / ops.at_least(n - 1.0, 1.0))

@@ -9,8 +9,8 @@ import numpy as np
 from ..ir import Array, Dim, Grads, IRError, Op, Shape, Type, Value, constant
 from . import kernels
 from .elementwise import Cast, floating
-from .reduce import ArgMax, Max, Sum, one_hot_like
-from .shape import BroadcastTo, Pad, Reshape, Slice, merge, reshape, sum_to, transpose
+from .reduce import ArgMax, Max, Sum, one_hot_like, sum_to
+from .shape import BroadcastTo, Pad, Reshape, Slice, merge, reshape, transpose
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]

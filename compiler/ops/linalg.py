@@ -7,8 +7,8 @@ import numpy as np
 from ..ir import Array, Grads, IRError, Op, Type, Value
 from . import kernels
 from .elementwise import broadcast, floating
-from .reduce import Sum
-from .shape import axis_of, replaced, reshape, sum_to, swap_last
+from .reduce import Sum, sum_to
+from .shape import axis_of, replaced, reshape, swap_last
 
 
 class MatMul(Op):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ir import Array, DType, Grads, IRError, Op, Type, Value, constant
-from .elementwise import Cast, Equal, Exp, Log, Sqrt, floating
+from ..ir import Array, DType, Grads, IRError, Op, Shape, Type, Value, constant
+from .elementwise import Cast, Equal, Exp, Log, Maximum, Sqrt, floating
 from .shape import BroadcastTo, Flip, Iota, Size, axis_of, replaced, reshape
 
 
@@ -180,8 +180,6 @@ class L2Normalize(Op):
         return floating("L2Normalize", x)
 
     def decompose(self, x: Value) -> Value:
-        from .elementwise import Maximum
-
         norm = Sqrt()(Maximum()(Sum((self.axis,))(x * x), constant(self.eps**2, x.dtype)))
         return x / norm
 
@@ -189,3 +187,12 @@ class L2Normalize(Op):
 def drop(x: Value, axis: int) -> Value:
     """x without an axis of size one."""
     return reshape(x, replaced(x.shape, axis % x.rank))
+
+
+def sum_to(x: Value, shape: Shape) -> Value:
+    """Undo a broadcast: sum x over the axes along which `shape` was repeated."""
+    if x.shape == shape:
+        return x
+    lead = x.rank - len(shape)
+    axes = (*range(lead), *(lead + i for i, d in enumerate(shape) if d == 1 and x.shape[lead + i] != 1))
+    return reshape(Sum(axes)(x), shape)

@@ -256,14 +256,3 @@ def merge(x: Value, start: int, stop: int) -> Value:
         raise IRError(f"{x.type}: axes {dims} cannot be merged while {named[0]} has no fixed size")
     dim: Dim = named[0] if named else math.prod(d for d in dims if isinstance(d, int))
     return reshape(x, (*x.shape[:start], dim, *x.shape[stop:]))
-
-
-def sum_to(x: Value, shape: Shape) -> Value:
-    """Undo a broadcast: sum x over the axes along which `shape` was repeated."""
-    from .reduce import Sum
-
-    if x.shape == shape:
-        return x
-    lead = x.rank - len(shape)
-    axes = (*range(lead), *(lead + i for i, d in enumerate(shape) if d == 1 and x.shape[lead + i] != 1))
-    return reshape(Sum(axes)(x), shape)

@@ -16,7 +16,7 @@ from .kinds import INVALID, Context, Kind, SectionKind, UnionKind, params_of, re
 from .registry import SOURCES
 from .sections import Data, Model, Sections, Source
 from .signatures import Signature, read_signature
-from .source import Node, NoSuchPlace, from_plain, read_file, read_text, scalar, with_key
+from .source import Key, Node, NoSuchPlace, from_plain, read_file, read_text, scalar, with_key
 from .steps import USE
 
 MAX_USES = 100
@@ -211,22 +211,23 @@ def _read_params(node: Node | None, report: Report) -> dict[str, Any]:
         report.error("E203", f"`params` expects a mapping of names to values, found {node}", node.span)
         return values
     for key in node.keys():
-        values[str(key)] = Lost(key)
-        if not key.isidentifier():
-            report.error(
-                "E208",
-                f"`{key}` cannot be used as `$…`: a name has letters, digits and underscores",
-                key.span,
-            )
-            continue
-        value = Scope(values).resolve(node.data[key], report)
-        if value is None:
-            continue
-        if isinstance(value.data, dict) or value.data is None:
-            report.error("E203", f"`{key}` expects a number, text, true, false or a list, found {value}", value.span)
-            continue
-        values[str(key)] = value.plain
+        value = _read_param(key, node.data[key], Scope(values), report)
+        values[str(key)] = Lost(key) if value is None else value.plain
     return values
+
+
+def _read_param(key: Key, node: Node, scope: Scope, report: Report) -> Node | None:
+    """The value of one param, or `None` after reporting why there is none."""
+    if not key.isidentifier():
+        message = f"`{key}` cannot be used as `$…`: a name has letters, digits and underscores"
+        report.error("E208", message, key.span)
+        return None
+    value = scope.resolve(node, report)
+    if value is not None and (isinstance(value.data, dict) or value.data is None):
+        message = f"`{key}` expects a number, text, true, false or a list, found {value}"
+        report.error("E203", message, value.span)
+        return None
+    return value
 
 
 def _read_inputs(node: Node, scope: Scope, report: Report) -> dict[str, Signature]:

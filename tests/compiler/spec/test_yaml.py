@@ -302,6 +302,12 @@ def test_params_do_not_use_those_below():
     assert codes(spec.report.check) == ["E205"]
 
 
+def test_a_param_is_not_made_of_itself():
+    spec = read_string(SPEC.replace("width: 8", "width: $width"))
+    assert codes(spec.report.check) == ["E205"]
+    assert codes(lambda: build(spec)) == ["E205"]
+
+
 def test_a_list_in_params():
     text = "spec: 1\nparams: {k: [3, 3], s: [1, 2, 2]}\nmodel:\n  inputs: {x: 'float[1, 8, 8]'}\n  layers:\n"
     build(read_string(text + "    - conv: {filters: 2, kernel: $k}\n"))
