@@ -1,15 +1,15 @@
-"""The door for Python: four functions. See `docs/python.md`."""
+"""The door for Python: four functions, each importing what it needs when it is called. See `docs/python.md`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .runtime import session
-from .runtime.model import LoadedModel
-from .runtime.session import Trained
+if TYPE_CHECKING:
+    from .runtime.model import LoadedModel
+    from .runtime.session import Trained
 
 Overrides = Iterable[str] | Mapping[str, Any]
 
@@ -42,6 +42,8 @@ def train(
         rows without a split of their own are split as the spec says.
     Raises `SpecError`, `DataError`, `UsageError`, `TrainingError`, `ArtefactError`, `BackendError`.
     """
+    from .runtime import session
+
     opened = session.open_spec(spec, _texts(set))
     folder = None if out is None else Path(out)
     return session.train(opened, folder, backend, resume=resume, overwrite=overwrite, data=data)
@@ -49,11 +51,15 @@ def train(
 
 def load(path: str | Path, *, backend: str = "numpy") -> LoadedModel:
     """The trained model of a run; raises `ArtefactError` where there is none, or a corrupt one."""
-    return session.load(path, backend)
+    from .runtime import model
+
+    return model.load(path, backend)
 
 
 def evaluate(path: str | Path, split: str = "test", *, backend: str = "numpy") -> dict[str, Any]:
     """Evaluate a run on a split of its data: metrics with 95 % intervals, and the split in detail."""
+    from .runtime import session
+
     return session.evaluate(path, split, backend)
 
 
@@ -64,5 +70,7 @@ def compile(source: str | Path, out: str | Path, *, set: Overrides = ()) -> Path
     out: `model.trine`: a bundle, for `load`; `model.onnx`; `model.py`: one readable file that needs NumPy
         alone; `model_torch.py`: an `nn.Module`, its weights beside it.
     """
+    from .runtime import session
+
     session.compile_source(source, Path(out), _texts(set))
     return Path(out)

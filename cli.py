@@ -174,7 +174,8 @@ def show(spec: str, overrides: Sequence[str], stage: str | None, as_json: bool) 
     """
     from .compiler.build import build
     from .runtime.artefacts import is_artefact
-    from .runtime.session import load, open_spec
+    from .runtime.model import load
+    from .runtime.session import open_spec
     from .views import settings, settings_table, steps_table
 
     opened = load(spec).spec if is_artefact(spec) else open_spec(spec, overrides)
@@ -239,8 +240,8 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, as_js
     from .compiler.build import build
     from .runtime.artefacts import is_artefact
     from .runtime.data import load_dataset
-    from .runtime.model import inference_model, initial_weights
-    from .runtime.session import load, open_spec
+    from .runtime.model import inference_model, initial_weights, load
+    from .runtime.session import open_spec
     from .views import memory_line, passes_table, plan_rows, plan_table, support_line
 
     opened = load(spec).spec if is_artefact(spec) else open_spec(spec, overrides)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 
+from .backends.base import NAMES
 from .compiler import ops
 from .compiler.initialisers import INITIALISERS
 from .compiler.ir import OPS, Op
@@ -78,6 +80,7 @@ def pages() -> dict[str, str]:
     made["sections.md"] = _page("Sections of a spec", (_section(name) for name in SECTIONS))
     made["errors.md"] = _page("Error codes", (code_page(code) for code in CODES))
     made["ops.md"] = _page("Ops of the graph", _op_families())
+    made["support.md"] = _page("Support", [_support()])
     made["README.md"] = _page("Reference", [_contents(sorted(made))])
     return made
 
@@ -167,6 +170,26 @@ def _op_families() -> Iterable[str]:
     for family in sorted(families):
         members = [cls for cls in families[family] if not cls.__subclasses__()]
         yield f"## {family}\n\n" + "\n".join(_op_row(cls) for cls in members)
+
+
+def _support() -> str:
+    """Each op against what defines it and which backends emit it as it is; the rest they see decomposed."""
+    tables = {name: import_module(f".backends.{name}.emit", __package__).EMIT for name in NAMES}
+    columns = ["op", "eval", "decompose", "vjp", *NAMES]
+    rows = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    for name in sorted(OPS):
+        cls = OPS[name]
+        if cls.__subclasses__() or name in ("Const", "Input", "Item"):
+            continue
+        composite = cls.decompose is not Op.decompose
+        marks = [not composite or cls.eval is not Op.eval, composite, cls.vjp is not Op.vjp]
+        marks += [cls in tables[backend] for backend in NAMES]
+        rows.append(f"| `{name}` | {' | '.join('yes' if mark else '' for mark in marks)} |")
+    note = (
+        "What a backend does not emit is decomposed until it does; `trine plan --backend onnx` shows it for a spec. "
+        "An op without `vjp` is differentiated through its decomposition, or has no gradient."
+    )
+    return f"{note}\n\n" + "\n".join(rows)
 
 
 def _op_row(cls: type[Op]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..compiler.initialisers import initialise
 from ..compiler.ir import Array, Type, input_of
 from ..compiler.passes import Model, Record, for_inference
 from ..compiler.spec.reader import Spec
+from .artefacts import open_artefact
 from .data import DataError, Dataset, Fitted, Table, from_arrays, transform
 from .evaluation import Evaluator, Outcome, batches, metrics_of
 
@@ -34,12 +36,18 @@ class LoadedModel:
     ) -> None:
         self.spec, self.weights, self.fields = spec, dict(weights), dict(fields)
         self.backend = backend or load_backend("numpy")
-        network = build(spec, "evaluate")
-        self.heads: tuple[Head, ...] = network.heads
-        self.evaluator = evaluator or Evaluator(
-            network, self.backend, self.backend.state(self.weights), spec.sections.evaluate.batch
-        )
+        self._network = build(spec, "evaluate")
+        self.heads: tuple[Head, ...] = self._network.heads
+        self._evaluator = evaluator
         self._predictor: Any = None
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """Runs the network over rows with targets; made when it is first asked for."""
+        if self._evaluator is None:
+            state = self.backend.state(self.weights)
+            self._evaluator = Evaluator(self._network, self.backend, state, self.spec.sections.evaluate.batch)
+        return self._evaluator
 
     @property
     def inputs(self) -> dict[str, Type]:
@@ -148,3 +156,9 @@ def initial_weights(spec: Spec) -> dict[str, Array]:
     graph = build(spec, "infer").graph
     seed = spec.sections.train.seed if spec.sections.train else 0
     return {input_of(v).name: initialise(v, seed) for v in graph.by_role("param", "buffer")}
+
+
+def load(path: str | Path, backend: str = "numpy") -> LoadedModel:
+    """The trained model of a run or bundle; raises `ArtefactError`."""
+    found = open_artefact(path)
+    return LoadedModel(found.spec, found.weights, found.fields, backend=load_backend(backend))

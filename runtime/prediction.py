@@ -14,8 +14,8 @@ import numpy as np
 from ..compiler.spec.registry import SOURCES
 from ..files import write_atomically
 from .data import DataError, Table, from_arrays, load_dataset
-from .model import LoadedModel
-from .session import UsageError, load
+from .model import LoadedModel, load
+from .session import UsageError
 
 Columns = dict[str, Any]
 

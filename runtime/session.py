@@ -18,7 +18,7 @@ from ..compiler.ir import Array, DType, input_of
 from ..compiler.passes import Record
 from ..compiler.spec.diagnostics import Report, SpecError, hint
 from ..compiler.spec.reader import Spec, read
-from . import report, schedules
+from . import report
 from .artefacts import is_artefact, open_artefact
 from .bundles import DATA, EXAMPLES, GRAPH, SPEC, WEIGHTS, write_bundle
 from .checkpoints import save_json, tensors
@@ -34,12 +34,10 @@ from .data import (
 )
 from .evaluation import Outcome, as_json
 from .metrics import check_metric, confusion_matrix, intervals, per_class, reliability, slices
-from .model import LoadedModel, inference_model, initial_weights
+from .model import LoadedModel, inference_model, initial_weights, load
 from .progress import Listener
 from .runs import EVALUATION, Run, resolved_text, trine_version
 from .trainer import Trainer
-
-assert schedules  # importing it registers the schedules
 
 ZOO = "zoo:"
 
@@ -226,12 +224,6 @@ def summarise(
 
 
 # -- trained models -----------------------------------------------------------------------------
-
-
-def load(path: str | Path, backend: str = "numpy") -> LoadedModel:
-    """The trained model of a run or bundle; raises `ArtefactError`."""
-    found = open_artefact(path)
-    return LoadedModel(found.spec, found.weights, found.fields, backend=load_backend(backend))
 
 
 def evaluate(path: str | Path, split: str = "test", backend: str = "numpy") -> dict[str, Any]:

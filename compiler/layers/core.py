@@ -41,6 +41,7 @@ class Builder:
     updates: dict[str, Value] = field(default_factory=dict)
     path: str = ""
     shared: bool = False
+    borrowed: int = 0
     walk: Callable[[Node, Value | None], Value] | None = None
 
     def parameter(self, name: str, shape: Shape, init: Init, decay: bool = True) -> Value:
@@ -82,6 +83,7 @@ class Builder:
             raise LayerError(f"two steps are called `{self.path}`", help="give one of them another name by `as`")
         if known.type != t:
             raise LayerError(f"the shared `{name}` is {spec_type(known.type)}, this step needs {spec_type(t)}")
+        self.borrowed += 1
         return known
 
 

@@ -156,3 +156,20 @@ def test_two_errors_of_two_blocks_come_at_once():
     with pytest.raises(SpecError) as caught:
         network("[a, b, linear: 0]", blocks="{a: {layers: [reluu]}, b: {layers: [tanhh]}}")
     assert [d.code for d in caught.value.diagnostics] == ["E210", "E210", "E203"]
+
+
+def test_a_layer_without_weights_has_none_to_share() -> None:
+    text = """
+spec: 1
+model:
+  inputs: {x: "float[4]"}
+  layers:
+    - linear: 3
+      as: a
+    - relu:
+      share: a
+"""
+    with pytest.raises(SpecError) as caught:
+        build(read_string(text))
+    assert "`relu` has no weights that it could share with `a`" in str(caught.value)
+    assert "spec.yaml:9:14" in str(caught.value)
