@@ -1,0 +1,9 @@
+"""Encoders: what a field is made of. Fitted on training rows, they turn any table into an array."""
+
+from __future__ import annotations
+
+from .categories import MISSING, binary, ids, raw
+from .core import Encoder, FieldError, Fitted, State, restore
+from .numbers import CHUNK, numbers
+
+__all__ = ["CHUNK", "MISSING", "Encoder", "FieldError", "Fitted", "State", "binary", "ids", "numbers", "raw", "restore"]

@@ -1,0 +1,92 @@
+"""Encoders: what a field is made of. Fitted on training rows, they turn any table into an array."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ....compiler.spec.diagnostics import hint
+from ....compiler.spec.registry import ENCODERS
+from ..table import Array, DataError, Table
+
+State = dict[str, Any]
+
+
+class FieldError(ValueError):
+    """Arguments of an encoder that do not go together."""
+
+
+class Encoder(ABC):
+    """A declared field, before it has seen data."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+
+    @abstractmethod
+    def fit(self, table: Table) -> Fitted:
+        """Learn from training rows; raises `DataError`."""
+
+
+class Fitted(ABC):
+    """A field that has seen the training rows.
+
+    Subclasses name themselves by `encode`; `restore` finds them by it.
+    """
+
+    encode: ClassVar[str] = ""
+    kinds: ClassVar[dict[str, type[Fitted]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        if cls.encode:
+            Fitted.kinds[cls.encode] = cls
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+
+    @property
+    def size(self) -> int | None:
+        """How many ids there are, for fields of ids."""
+        return None
+
+    @property
+    def names(self) -> list[str] | None:
+        """What each id stands for, for fields of categories."""
+        return None
+
+    @abstractmethod
+    def transform(self, table: Table) -> Array:
+        """The array of any rows, its first axis the rows; raises `DataError`."""
+
+    def inverse(self, array: Array) -> Array:
+        """Numbers of this field back in the units of the data; ids stay as they are."""
+        return array
+
+    @abstractmethod
+    def arguments(self) -> State:
+        """What `from_arguments` makes the same field of; JSON can hold it."""
+
+    @classmethod
+    @abstractmethod
+    def from_arguments(cls, state: Mapping[str, Any]) -> Fitted:
+        """The inverse of `arguments`."""
+
+    def state(self) -> State:
+        """Everything that was learnt, for JSON."""
+        return {"encode": self.encode, **self.arguments()}
+
+
+def restore(state: Mapping[str, Any]) -> Fitted:
+    """The field that `state` describes; raises `DataError` where it describes none."""
+    encode = str(state.get("encode"))
+    ENCODERS.find(encode)
+    if encode not in Fitted.kinds:
+        raise DataError(f"the saved field has an unknown encoding `{encode}`: {hint(encode, Fitted.kinds)}")
+    try:
+        return Fitted.kinds[encode].from_arguments({k: v for k, v in state.items() if k != "encode"})
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the saved field of encoding `{encode}` cannot be read: {error!r}") from None

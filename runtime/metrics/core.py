@@ -1,0 +1,105 @@
+"""How metrics are declared, checked against tasks, and computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Literal, TypeVar, cast
+
+import numpy as np
+
+from ...compiler.ir import Array
+from ...compiler.spec.registry import METRICS, Call
+
+Task = Literal["classes", "labels", "values"]
+Goal = Literal["max", "min"]
+F = TypeVar("F", bound=Callable[..., float])
+
+TASKS: dict[str, tuple[Task, ...]] = {}
+GOALS: dict[str, Goal] = {}
+BINARY: set[str] = set()
+NAN = float("nan")
+SMALL = 30
+
+
+def metric(*tasks: Task, goal: Goal = "max", binary: bool = False) -> Callable[[F], F]:
+    """Register a function `(prediction, target, *, …) -> float` as a metric.
+
+    It is called with arrays that fit its tasks, hold at least one row, and no nan.
+
+    tasks: what it is for.
+    goal: whether more or less is better.
+    binary: whether, of classes, it takes no more than two.
+    """
+
+    def add(function: F) -> F:
+        name = function.__name__.rstrip("_")
+
+        @wraps(function)
+        def checked(prediction: Array, target: Array, **arguments: Any) -> float:
+            p, t = np.asarray(prediction), np.asarray(target)
+            _check_shapes(name, tasks, p, t)
+            if p.size == 0 or np.isnan(p).any() or np.isnan(t).any():
+                return NAN
+            with np.errstate(all="ignore"):
+                return float(function(p, t, **arguments))
+
+        TASKS[name], GOALS[name] = tasks, goal
+        if binary:
+            BINARY.add(name)
+        return cast(F, METRICS.register(checked))
+
+    return add
+
+
+def _check_shapes(name: str, tasks: tuple[Task, ...], p: Array, t: Array) -> None:
+    if "classes" in tasks and p.shape[:-1] == t.shape and p.ndim == t.ndim + 1:
+        return
+    if tasks != ("classes",) and p.shape == t.shape and p.ndim > 0:
+        return
+    raise ValueError(f"`{name}` cannot compare predictions {list(p.shape)} with targets {list(t.shape)}")
+
+
+def direction(name: str) -> Goal:
+    """Whether more or less of a number is better: `loss`, `valid/loss`, `valid/accuracy`, `test/auc@group`.
+
+    A metric that an installed package adds without saying so is better when it is larger.
+    """
+    parts = name.split("@")[0].split("(")[0].split("/")
+    if "loss" in parts:
+        return "min"
+    if METRICS.find(parts[-1]) is None:
+        raise ValueError(f"there is no metric `{parts[-1]}`")
+    return GOALS.get(parts[-1], "max")
+
+
+def check_metric(call: Call, task: str, loss: str | None = None, classes: int | None = None) -> str | None:
+    """Why a metric cannot judge predictions of a task, or `None` where it can.
+
+    loss: the name of the loss that the task comes from, for the message.
+    classes: how many classes there are, where that is known.
+    """
+    tasks = TASKS.get(call.name)
+    if tasks is None:
+        return None
+    if task not in tasks:
+        who = f"the loss `{loss}`" if loss else "the network"
+        return f"metric `{call.name}` is for {' and '.join(tasks)}, {who} predicts {task}"
+    if task == "classes" and call.name in BINARY and classes is not None and classes != 2:
+        other = f"macro_{call.name}"
+        advice = f": use `{other}`" if other in METRICS else ""
+        return f"metric `{call.name}` is for two classes, there are {classes}{advice}"
+    return None
+
+
+def evaluate_metrics(calls: Sequence[Call], prediction: Array, target: Array, task: str) -> dict[str, float]:
+    """The value of each metric by its name; a name that comes again carries its arguments."""
+    values: dict[str, float] = {}
+    for call in calls:
+        if problem := check_metric(call, task):
+            raise ValueError(problem)
+        name = call.name
+        if name in values:
+            name += f"({', '.join(f'{key}={value}' for key, value in call.args.items())})"
+        values[name] = float(call(prediction, target))
+    return values
