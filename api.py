@@ -56,8 +56,11 @@ def load(path: str | Path, *, backend: str = "numpy") -> LoadedModel:
     return model.load(path, backend)
 
 
-def evaluate(path: str | Path, split: str = "test", *, backend: str = "numpy") -> dict[str, Any]:
-    """Evaluate a run on a split of its data: metrics with 95 % intervals, and the split in detail."""
+def evaluate(path: str | Path, split: str | None = None, *, backend: str = "numpy") -> dict[str, Any]:
+    """Evaluate a run or bundle on a split of its data: metrics with 95 % intervals, and the split in detail.
+
+    split: `test`, `valid` or `train`; the first of them that has rows where nothing is said.
+    """
     from .runtime import session
 
     return session.evaluate(path, split, backend)

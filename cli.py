@@ -384,10 +384,10 @@ def train(
 
 @command("eval")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--split", default="test", show_default=True, help="Which rows to evaluate on.")
+@click.option("--split", help="Which rows to evaluate on; `test` by default, or else `valid`.")
 @backend_option
 @json_option
-def evaluate(run: Path, split: str, backend: str, as_json: bool) -> None:
+def evaluate(run: Path, split: str | None, backend: str, as_json: bool) -> None:
     """Evaluate a run or bundle on a split of its data: metrics with 95 % intervals, by class and by slice.
 
     Example:
@@ -422,13 +422,13 @@ def _short(value: Any) -> Any:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Rows to predict: .csv(.gz), .npz, .json or .jsonl, with the columns of the training data.",
 )
-@click.option("--split", default="test", show_default=True, help="Without --input: which rows of the run's own data.")
+@click.option("--split", help="Without --input: which rows of the run's own data; `test` by default, or else `valid`.")
 @click.option("--limit", default=10, show_default=True, help="How many rows to print.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all predictions to a .csv file.")
 @backend_option
 @json_option
 def predict(
-    run: Path, rows: Path | None, split: str, limit: int, output: Path | None, backend: str, as_json: bool
+    run: Path, rows: Path | None, split: str | None, limit: int, output: Path | None, backend: str, as_json: bool
 ) -> None:
     """Predict rows of a file, or of the run's own data beside the truth.
 

@@ -41,13 +41,12 @@ class Specialised(ABC):
         sizes = sizes_of(self._fed, feeds)
         key = tuple(sorted(sizes.items()))
         with self._lock:
-            run = self._compiled.get(key)
-            if run is None:
-                run = self.specialise(sizes)
-                self._compiled[key] = run
-                if len(self._compiled) > MAX_SHAPES:
-                    self._compiled.popitem(last=False)
-            return run(*arrays)
+            if key not in self._compiled:
+                self._compiled[key] = self.specialise(sizes)
+            self._compiled.move_to_end(key)
+            if len(self._compiled) > MAX_SHAPES:
+                self._compiled.popitem(last=False)
+            return self._compiled[key](*arrays)
 
 
 def lower(graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str) -> Graph:

@@ -8,8 +8,10 @@ from typing import Any, cast
 
 from .autodiff import differentiable, gradients
 from .build import Network, build
+from .build.model import TINY
 from .ir import DType, Graph, Init, Input, Origin, Type, Value, constant, input_of, origin
 from .ops.elementwise import Minimum, Sqrt
+from .ops.norm import at_least
 from .ops.optim import Update
 from .ops.reduce import Sum
 from .ops.shape import BroadcastTo, reshape
@@ -64,7 +66,8 @@ def accumulated_step(graph: Graph, train: Train) -> tuple[Graph, Graph]:
     """The two halves of a step over several batches: gather sums, then apply their weighted mean.
 
     Gradients of the loss's total are summed, and divided by the sum of its weights, so that the
-    step equals that of one large batch, however uneven the batches are.
+    step equals that of one large batch, however uneven the batches are. (Of several losses, those
+    with class weights are means over each batch.)
     """
     lowered = legalize(graph, differentiable)
     params = lowered.by_role("param")
@@ -76,7 +79,7 @@ def accumulated_step(graph: Graph, train: Train) -> tuple[Graph, Graph]:
     outputs = {name: lowered.outputs[name] for name in ("loss", "loss/total", "loss/weight")}
     gather = Graph(f"{graph.name}/gather", (*lowered.inputs, *sums, weight), outputs, {**lowered.updates, **added})
 
-    inputs, updates, norm = optimize(params, [s / weight for s in sums], train)
+    inputs, updates, norm = optimize(params, [s / at_least(weight, TINY) for s in sums], train)
     cleared = {input_of(v).name: _zeros(v.type) for v in (*sums, weight)}
     apply = Graph(f"{graph.name}/apply", (*params, *sums, weight, *inputs), {"grad_norm": norm}, {**updates, **cleared})
     return gather, apply

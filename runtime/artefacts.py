@@ -24,12 +24,13 @@ from .runs import Run
 
 @dataclass(frozen=True)
 class Artefact:
-    """A spec whose sizes are known, the fields fitted on its training rows, and trained weights."""
+    """A spec whose sizes are known, the fields fitted on its training rows, trained weights, a digest of the data."""
 
     path: Path
     spec: Spec
     fields: dict[str, Fitted]
     weights: dict[str, Array]
+    fingerprint: str
 
 
 def is_artefact(path: str | Path) -> bool:
@@ -49,7 +50,7 @@ def open_artefact(path: str | Path) -> Artefact:
     about = _object(data, path)
     spec = _spec(text, about, path)
     _check_weights(spec, weights, path)
-    return Artefact(path, spec, _fields(about, path), weights)
+    return Artefact(path, spec, _fields(about, path), weights, str(about.get("fingerprint")))
 
 
 def _tensors(data: bytes, path: Path) -> dict[str, Array]:

@@ -48,10 +48,10 @@ class Evaluator:
             total += float(out["loss/total"])
             weight += float(out["loss/weight"])
             for head in self.heads:
-                found.setdefault(head.target, []).append(out[f"prediction/{head.target}"])
+                found.setdefault(head.key, []).append(out[f"prediction/{head.key}"])
         predictions = {name: np.concatenate(parts) for name, parts in found.items()}
-        targets = {head.target: arrays[head.target] for head in self.heads}
-        return Outcome(total / weight, count, predictions, targets)
+        targets = {head.key: arrays[head.target] for head in self.heads}
+        return Outcome(total / weight if weight else float("nan"), count, predictions, targets)
 
 
 def rows_of(arrays: Mapping[str, Array]) -> int:
@@ -69,9 +69,9 @@ def metrics_of(outcome: Outcome, heads: tuple[Head, ...], calls: list[Call]) -> 
     found: dict[str, float] = {"loss": outcome.loss}
     for head in heads:
         values = evaluate_metrics(
-            calls_for(head, calls), outcome.predictions[head.target], outcome.targets[head.target], head.task
+            calls_for(head, calls), outcome.predictions[head.key], outcome.targets[head.key], head.task
         )
-        prefix = f"{head.target}/" if len(heads) > 1 else ""
+        prefix = f"{head.key}/" if len(heads) > 1 else ""
         found |= {prefix + name: value for name, value in values.items()}
     return found
 

@@ -62,7 +62,7 @@ class LoadedModel:
 
     def in_units(self, head: Head, outcome: Outcome) -> tuple[Array, Array]:
         """Predictions and targets of a head; numbers in the units of the data, their scaling undone."""
-        prediction, target = outcome.predictions[head.target], outcome.targets[head.target]
+        prediction, target = outcome.predictions[head.key], outcome.targets[head.key]
         field = self.fields.get(head.target)
         if head.task != "values" or field is None:
             return prediction, target
@@ -70,7 +70,7 @@ class LoadedModel:
 
     def metrics_of(self, outcome: Outcome) -> dict[str, float]:
         """The loss and the metrics of an outcome, in the units of the data."""
-        pairs = {head.target: self.in_units(head, outcome) for head in self.heads}
+        pairs = {head.key: self.in_units(head, outcome) for head in self.heads}
         scaled = Outcome(
             outcome.loss,
             outcome.rows,
@@ -95,7 +95,7 @@ class LoadedModel:
     def predict(self, rows: Mapping[str, Any] | Table) -> dict[str, Array]:
         """Predictions for raw rows: columns by name, as in the training data.
 
-        For each target: the class names with `<target>/probability` (the largest), or the numbers in
+        For each target: the class names with `<target>/probability` (that of the class named), or the numbers in
         the units of the data. Raises `DataError` for columns or values that do not fit.
         """
         table = rows if isinstance(rows, Table) else from_arrays(rows)
@@ -114,7 +114,9 @@ class LoadedModel:
         """Raw predictions as people read them."""
         found: dict[str, Array] = {}
         for head in self.heads:
-            raw = outputs[head.target]
+            if head.key != head.target:
+                continue
+            raw = outputs[head.key]
             names = self.names(head)
             if head.task == "classes":
                 best = raw.argmax(-1)
@@ -123,7 +125,7 @@ class LoadedModel:
             elif head.task == "labels":
                 hit = (raw >= 0.5).astype(int)
                 found[head.target] = np.array(names, object)[hit] if len(names) == 2 else hit
-                found[f"{head.target}/probability"] = raw
+                found[f"{head.target}/probability"] = np.where(hit == 1, raw, 1 - raw)
             else:
                 field = self.fields.get(head.target)
                 found[head.target] = field.inverse(raw) if field else raw
@@ -145,7 +147,7 @@ def inference_model(spec: Spec, weights: Mapping[str, Array], predictions: bool 
     if predictions:
         network = build(spec, "evaluate")
         if network.heads:
-            outputs = {head.target: network.graph.outputs[f"prediction/{head.target}"] for head in network.heads}
+            outputs = {head.key: network.graph.outputs[f"prediction/{head.key}"] for head in network.heads}
             graph = network.graph.with_outputs(outputs, {}).prune_inputs(keep=spec.inputs)
     names = {input_of(v).name for v in graph.by_role("param", "buffer")}
     return for_inference(Model(graph, {k: v for k, v in weights.items() if k in names}), spec)

@@ -13,22 +13,19 @@ import numpy as np
 
 from ..compiler.spec.registry import SOURCES
 from ..files import write_atomically
-from .data import DataError, Table, from_arrays, load_dataset
+from .data import DataError, Table, from_arrays
 from .model import LoadedModel, load
-from .session import UsageError
+from .session import UsageError, own_rows
 
 Columns = dict[str, Any]
 
 
-def predict(run: Path, rows: Path | None, split: str, backend: str = "numpy") -> Columns:
+def predict(run: Path, rows: Path | None, split: str | None, backend: str = "numpy") -> Columns:
     """Predictions by name for the rows of a file; without one, for a split of the run's data, beside the truth."""
     model = load(run, backend)
     if rows is not None:
         return dict(model.predict(read_rows(rows, model)))
-    dataset = load_dataset(model.spec)
-    if split not in dataset.splits or not len(dataset.splits[split]):
-        known = ", ".join(f"`{name}`" for name, part in dataset.splits.items() if len(part))
-        raise UsageError(f"there is no split `{split}`: there is {known}")
+    dataset, split = own_rows(run, split)
     table = dataset.splits[split].table
     truth: Columns = {}
     for head in model.heads:

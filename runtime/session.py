@@ -12,16 +12,16 @@ from typing import Any
 from ..backends.base import load as load_backend
 from ..compiler import text
 from ..compiler.analysis import id_bounds
-from ..compiler.build import Network, build
+from ..compiler.build import Head, Network, build
 from ..compiler.initialisers import generator
 from ..compiler.ir import Array, DType, input_of
-from ..compiler.passes import Record
+from ..compiler.passes import Model, Record
 from ..compiler.spec.diagnostics import Report, SpecError, hint
 from ..compiler.spec.reader import Spec, read
 from . import report
 from .artefacts import is_artefact, open_artefact
 from .bundles import DATA, EXAMPLES, GRAPH, SPEC, WEIGHTS, write_bundle
-from .checkpoints import save_json, tensors
+from .checkpoints import load_json, save_json, tensors
 from .data import (
     DataError,
     Dataset,
@@ -93,10 +93,36 @@ def check_spec(spec: Spec) -> None:
 
 
 def _check_metrics(spec: Spec, network: Network, problems: Report) -> None:
+    """Every metric fits some loss, early stopping watches one of them, and the schedule can be followed."""
     for call in spec.sections.evaluate.metrics:
         texts = [check_metric(call, head.task, head.loss) for head in network.heads]
         if all(texts) and call.span is not None:
             problems.error("E230", str(texts[0]), call.span)
+    train = spec.sections.train
+    if train is None:
+        return
+    stopping = train.early_stopping
+    if stopping is not None and stopping.monitor.startswith("valid/"):
+        known = [f"valid/{name}" for name in _computed(spec, network)]
+        if stopping.monitor not in known:
+            span = stopping.spans.get("monitor") or train.spans["early_stopping"]
+            message = f"early stopping watches `{stopping.monitor}`, which is not computed"
+            problems.error("E230", message, span, help=hint(stopping.monitor, known))
+    if train.schedule is not None and train.length.unit == "sec":
+        try:
+            train.schedule().factor(0, None, 1)
+        except ValueError as error:
+            problems.error("E204", str(error), train.spans["schedule"])
+
+
+def _computed(spec: Spec, network: Network) -> list[str]:
+    """The names of the numbers that evaluation gives."""
+    names = ["loss"]
+    for head in network.heads:
+        prefix = f"{head.key}/" if len(network.heads) > 1 else ""
+        fitting = [call for call in spec.sections.evaluate.metrics if check_metric(call, head.task) is None]
+        names += [prefix + call.name for call in fitting]
+    return names
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -131,10 +157,16 @@ def prepare(spec: Spec, data: Columns | None = None) -> tuple[Spec, Dataset]:
 
 
 def _check_data(spec: Spec, network: Network, dataset: Dataset) -> None:
-    """The model against the data: types, shapes, the range of ids, the presence of columns to slice by."""
+    """The model against the data: types, shapes, ids and classes, splits and columns that are needed."""
     wanted = {input_of(v).name: v.type for v in network.graph.by_role("data")}
     bounds = {dim: limit for signature in spec.inputs.values() for dim, limit in signature.bounds}
-    check_against(wanted, dataset, bounds)
+    check_against(wanted, dataset, bounds, {head.target for head in network.heads} - set(spec.inputs))
+    for head in network.heads:
+        _check_classes(head, network, dataset)
+    train = spec.sections.train
+    if train and train.early_stopping and not len(dataset.splits.get("valid", ())):
+        span = train.spans.get("early_stopping")
+        raise DataError("early stopping needs validation rows: give `split` a share of `valid`", span)
     for name, limit in id_bounds(network.graph).items():
         for split, part in dataset.splits.items():
             ids = part.arrays[name]
@@ -144,8 +176,34 @@ def _check_data(spec: Spec, network: Network, dataset: Dataset) -> None:
                     f"{limit}: `${name}.size` is the number of ids"
                 )
     for name in spec.sections.evaluate.slices:
-        if name not in dataset.fields:
-            dataset.splits["train"].table.column(name)
+        if name not in dataset.fields or len(dataset.fields[name].columns) != 1:
+            _check_column(name, spec, dataset)
+
+
+def _check_classes(head: Head, network: Network, dataset: Dataset) -> None:
+    """A loss on classes has as many outputs as its target has classes, and more than one of them."""
+    size = dataset.fields[head.target].size if head.target in dataset.fields else None
+    if head.task != "classes" or size is None:
+        return
+    if size < 2:
+        raise DataError(f"the training rows have one value of `{head.target}` alone: there is nothing to tell apart")
+    outputs = network.graph.outputs[f"prediction/{head.key}"].shape[-1]
+    if outputs != size:
+        raise DataError(
+            f"`{head.output}` has {outputs} outputs, the field `{head.target}` has {size} classes: "
+            f"`${head.target}.size` is their number"
+        )
+
+
+def _check_column(name: str, spec: Spec, dataset: Dataset) -> None:
+    """Raise `DataError`, at the section's place, for what rows cannot be sliced by."""
+    span = spec.sections.evaluate.spans.get("slices")
+    if name in dataset.fields:
+        raise DataError(f"rows are sliced by one column: the field `{name}` is made of several", span)
+    try:
+        dataset.splits["train"].table.column(name)
+    except DataError as error:
+        raise error.at(span) from None
 
 
 def train(
@@ -165,13 +223,14 @@ def train(
     if resume and out is None:
         raise UsageError("only a run with a folder can be resumed")
     sized, dataset = prepare(spec, data)
+    arrays = {name: part.arrays for name, part in dataset.splits.items()}
+    trainer = Trainer(sized, arrays, load_backend(backend), listener, dtype)
     run, checkpoint = None, None
     if out is not None:
-        run = Run(out, sized.hash) if resume and out.exists() else Run.create(out, sized, overwrite)
+        # Only now is an old run removed: whatever could be wrong with this one was found before.
+        again = resume and out.exists()
+        run = trainer.run = _resumed(out, sized, dataset) if again else Run.create(out, sized, overwrite)
         checkpoint = run.latest_checkpoint() if resume else None
-    arrays = {name: part.arrays for name, part in dataset.splits.items()}
-    trainer = Trainer(sized, arrays, load_backend(backend), run, listener, dtype)
-    if run is not None:
         run.save_data(dataset.state(), dataset.sizes, dataset.fingerprint, sized.folder)
         run.truncate_metrics(checkpoint.position.batches if checkpoint else 0)
     if checkpoint is not None:
@@ -180,9 +239,17 @@ def train(
     return _finish(sized, dataset, trainer, run)
 
 
+def _resumed(out: Path, spec: Spec, dataset: Dataset) -> Run:
+    """The run to go on with; raises `DataError` where its data have changed."""
+    run = Run(out, spec.hash)
+    if (out / DATA).exists() and load_json(out / DATA).get("fingerprint") != dataset.fingerprint:
+        raise DataError(f"the data are not those that `{out}` was begun with: `--overwrite` starts anew")
+    return run
+
+
 def _finish(spec: Spec, dataset: Dataset, trainer: Trainer, run: Run | None) -> Trained:
     outcomes = {name: trainer.evaluator.run(part.arrays) for name, part in dataset.splits.items() if len(part)}
-    model = LoadedModel(spec, trainer.weights(), dataset.fields, trainer.evaluator)
+    model = LoadedModel(spec, trainer.weights(), dataset.fields, trainer.evaluator, trainer.backend)
     metrics = {name: model.metrics_of(outcome) for name, outcome in outcomes.items()}
     if run is not None:
         run.save_weights(model.weights)
@@ -226,13 +293,32 @@ def summarise(
 # -- trained models -----------------------------------------------------------------------------
 
 
-def evaluate(path: str | Path, split: str = "test", backend: str = "numpy") -> dict[str, Any]:
-    """Evaluate a run on a split of its data; raises `UsageError` for a split it does not have."""
+def own_rows(path: str | Path, split: str | None) -> tuple[Dataset, str]:
+    """The data of a trained model and the split to look at: `test` where there is one, else `valid`, else `train`.
+
+    Raises `UsageError` for a split that is not there, and `DataError` where the data have changed since
+    training, so that rows may have moved between splits.
+    """
+    found = open_artefact(path)
+    dataset = load_dataset(found.spec)
+    there = [name for name in ("test", "valid", "train") if len(dataset.splits.get(name, ()))]
+    split = split or there[0]
+    if split not in there:
+        raise UsageError(f"there is no split `{split}`: there is {', '.join(f'`{name}`' for name in there)}")
+    data = found.spec.sections.data
+    apart = data is not None and getattr(data, split, None) is not None
+    if found.fingerprint != dataset.fingerprint and not apart:
+        raise DataError(
+            f"the data are not those that `{path}` was trained on: rows of its `{split}` split may have been trained "
+            "on; `trine predict --input` takes new rows"
+        )
+    return dataset, split
+
+
+def evaluate(path: str | Path, split: str | None = None, backend: str = "numpy") -> dict[str, Any]:
+    """Evaluate a run or bundle on a split of its data: see `own_rows`."""
     model = load(path, backend)
-    dataset = load_dataset(model.spec)
-    if split not in dataset.splits or not len(dataset.splits[split]):
-        known = ", ".join(f"`{name}`" for name, part in dataset.splits.items() if len(part))
-        raise UsageError(f"there is no split `{split}`: there is {known}")
+    dataset, split = own_rows(path, split)
     # The fitted state of the run counts, not what today's data would give.
     table = dataset.splits[split].table
     arrays = transform(model.fields, table, model.fields)
@@ -264,10 +350,16 @@ def compile_source(source: str | Path, out: Path, overrides: Iterable[str] = ())
         known = "`.trine` (a bundle), `.onnx`, `.py` (NumPy alone) or `_torch.py` (an `nn.Module`)"
         raise UsageError(f"cannot compile to `{out}`: a name ends in {known}")
     if ending == ".trine":
+        if list(overrides):
+            raise UsageError(f"`{source}` is trained: `--set` changes specs, before that")
         return _bundle(source, out)
     backend = load_backend(TARGETS[ending])
     spec, weights = open_source(source, overrides)
     notes = {"spec": spec.name, "spec hash": spec.hash, "compiled by": f"trine {trine_version()}"}
+    if TARGETS[ending] == "torch":
+        # As declared, so that batch normalisation can be trained on.
+        backend.export(Model(build(spec).graph, weights), out, notes)
+        return []
     model, records = inference_model(spec, weights)
     backend.export(model, out, notes)
     return records
@@ -282,6 +374,7 @@ def _bundle(source: str | Path, out: Path) -> list[Record]:
     about = {
         "spec_hash": found.spec.hash,
         "sizes": dict(found.spec.sizes),
+        "fingerprint": found.fingerprint,
         "fields": {name: field.state() for name, field in found.fields.items()},
     }
     members = {

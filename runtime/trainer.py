@@ -13,9 +13,10 @@ from types import FrameType
 import numpy as np
 
 from ..backends.base import Backend
+from ..backends.executable import sizes_of
 from ..compiler.build import build
 from ..compiler.initialisers import generator, initialise
-from ..compiler.ir import Array, DType, Graph, Value, input_of
+from ..compiler.ir import Array, DType, Graph, Value, bind_dims, input_of
 from ..compiler.passes import Model, for_training
 from ..compiler.rewrite import with_precision
 from ..compiler.spec.reader import Spec
@@ -57,13 +58,14 @@ class Trainer:
         spec: Spec,
         splits: Mapping[str, Mapping[str, Array]],
         backend: Backend,
-        run: Run | None = None,
         listener: Listener | None = None,
         dtype: DType = DType.f32,
     ) -> None:
         train = spec.sections.train
         assert train is not None
-        self.spec, self.train, self.run, self.listener = spec, train, run, listener or Silent()
+        self.spec, self.train, self.listener = spec, train, listener or Silent()
+        self.backend = backend
+        self.run: Run | None = None
         self.splits = splits
         self.rows = splits["train"]
         self.count = len(next(iter(self.rows.values())))
@@ -76,7 +78,10 @@ class Trainer:
         self.executable = backend.compile(main, self.state)
         self.apply = backend.compile(apply, self.state) if apply else None
         self.random = main.by_role("random")
-        self.data = [input_of(v).name for v in main.by_role("data")]
+        self.types = {input_of(v).name: v.type for v in main.by_role("data")}
+        self.data = list(self.types)
+        self.last: dict[str, float] = {}
+        self._cached_order: tuple[int, Array] | None = None
         network = build(spec, "evaluate")
         if dtype is not DType.f32:
             network = replace(network, graph=with_precision(network.graph, dtype))
@@ -147,18 +152,18 @@ class Trainer:
         position.train_total += float(out["loss/total"])
         position.train_weight += float(out["loss/weight"])
         position.seconds += time.perf_counter() - began
-        self.last = {"lr": lr, "grad_norm": norm}
+        self.last = {"lr": lr} if norm is None else {"lr": lr, "grad_norm": norm}
         self.listener.step(position.batches, loss, lr)
 
-    def _finish_update(self, out: Mapping[str, Array], lr: float) -> float:
-        """Count the update, or make it when enough batches were gathered; the gradients' norm."""
+    def _finish_update(self, out: Mapping[str, Array], lr: float) -> float | None:
+        """Count the update, or make it when enough batches were gathered; then the gradients' norm."""
         position = self.position
         if self.apply is None:
             position.updates += 1
             return float(out["grad_norm"])
         full = position.batches % self.train.accumulate == 0
         if not full and position.batches != self.total:
-            return float("nan")
+            return None
         feeds = {"lr": np.float64(lr), "step": np.float64(position.updates)}
         position.updates += 1
         return float(self.apply(feeds)["grad_norm"])  # type: ignore[arg-type]
@@ -168,28 +173,28 @@ class Trainer:
         epoch, place = divmod(batch, self.per_epoch)
         rows = self._order(epoch)[place * self.train.batch : (place + 1) * self.train.batch]
         feeds = {name: self.rows[name][rows] for name in self.data}
+        sizes = sizes_of(self.types, feeds)
         for value in self.random:
-            feeds[input_of(value).name] = uniform(value, len(rows), self.train.seed, batch)
+            feeds[input_of(value).name] = uniform(value, sizes, self.train.seed, batch)
         return feeds
 
     def _order(self, epoch: int) -> Array:
         """The order of the training rows in an epoch."""
-        cached: tuple[int, Array] | None = getattr(self, "_cached_order", None)
-        if cached is None or cached[0] != epoch:
+        if self._cached_order is None or self._cached_order[0] != epoch:
             rng = generator(self.train.seed, "shuffle", epoch)
             order = rng.permutation(self.count) if self.train.shuffle else np.arange(self.count)
-            self._cached_order = cached = (epoch, order)
-        return cached[1]
+            self._cached_order = (epoch, order)
+        return self._cached_order[1]
 
     def _learning_rate(self) -> float:
         per_epoch = self._updates(self.per_epoch) or 1
         return self.base_lr * self.schedule.factor(self.position.updates, self._updates(self.total), per_epoch)
 
-    def _check_finite(self, loss: float, lr: float, norm: float) -> None:
-        if math.isfinite(loss) and not math.isinf(norm):
+    def _check_finite(self, loss: float, lr: float, norm: float | None) -> None:
+        if math.isfinite(loss) and (norm is None or math.isfinite(norm)):
             return
         where = f"step {self.position.batches} (epoch {self.position.batches / self.per_epoch:.2f})"
-        what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradients are infinite"
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradients is {norm}"
         raise TrainingError(
             f"{what} at {where}, with a learning rate of {lr:.3g}. Lower `train.optimizer` `lr`, add a warmup, "
             "or set `train.clip_norm`; checkpoints from before are kept"
@@ -235,10 +240,13 @@ class Trainer:
         self._watch(metrics[name], direction(name), stopping.min_delta, stopping.patience)
 
     def _watch(self, value: float, goal: str, min_delta: float, patience: int) -> None:
-        """Keep the best weights; give up after `patience` evaluations without improvement."""
+        """Keep the best weights; give up after `patience` evaluations without improvement.
+
+        A number that is not finite (a metric without a value) improves nothing.
+        """
         position = self.position
         sign = 1.0 if goal == "min" else -1.0
-        if position.best is None or sign * value < sign * position.best - min_delta:
+        if math.isfinite(value) and (position.best is None or sign * value < sign * position.best - min_delta):
             position.best, position.best_step, position.stale = value, position.batches, 0
             self.best = self.weights()
             return
@@ -317,9 +325,9 @@ def initial_state(graphs: list[Graph], seed: int) -> dict[str, Array]:
     return {name: initialise(value, seed) for name, value in values.items()}
 
 
-def uniform(value: Value, rows: int, seed: int, batch: int) -> Array:
+def uniform(value: Value, sizes: Mapping[str, int], seed: int, batch: int) -> Array:
     """The numbers of a random input for a batch: uniform on [0, 1), the same on every backend."""
     declared = input_of(value)
-    shape = (rows, *(int(d) for d in declared.t.shape[1:]))
+    shape = tuple(int(d) for d in bind_dims(declared.t.shape, sizes))
     drawn = generator(seed, declared.name, batch).random(shape, np.float32)
     return drawn.astype(declared.t.dtype.numpy, copy=False)

@@ -112,3 +112,10 @@ def test_the_public_names_exist() -> None:
         assert getattr(trine, name).__doc__, name
     with pytest.raises(AttributeError):
         trine.nothing_of_the_kind
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_every_module_is_tracked() -> None:
+    """A pattern in .gitignore can swallow a folder of ours unseen."""
+    command = ["git", "check-ignore", *(str(path.relative_to(ROOT)) for path in modules())]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == ""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +24,17 @@ from .emit import ELEMENTS, IR_VERSION, OPSET, Emitter, native, prepare
 
 __all__ = ["BACKEND", "OnnxBackend"]
 
+# A protocol buffer holds less than 2 GiB: with more bytes of weights, they are in a file of their own.
+EXTERNAL_ABOVE = (2 << 30) - (64 << 20)
+
 
 class OnnxState:
     """Named `OrtValue`s: an update puts a new one in the place of the old."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
-        self.values = {name: ort.OrtValue.ortvalue_from_numpy(np.array(a, order="C")) for name, a in arrays.items()}
+        plain = {name: np.array(a, order="C") for name, a in arrays.items()}
+        self.dtypes = {name: a.dtype for name, a in plain.items()}
+        self.values = {name: ort.OrtValue.ortvalue_from_numpy(a) for name, a in plain.items()}
 
     def read(self) -> dict[str, Array]:
         return {name: np.array(value.numpy()) for name, value in self.values.items()}
@@ -34,7 +43,8 @@ class OnnxState:
         for name, array in arrays.items():
             if tuple(self.values[name].shape()) != np.shape(array):
                 raise ValueError(f"{name}: {self.values[name].shape()} cannot take {np.shape(array)}")
-            self.values[name] = ort.OrtValue.ortvalue_from_numpy(np.array(array, order="C"))
+            copied = np.array(array, self.dtypes[name], order="C")
+            self.values[name] = ort.OrtValue.ortvalue_from_numpy(copied)
 
 
 class OnnxExecutable(Specialised):
@@ -49,6 +59,7 @@ class OnnxExecutable(Specialised):
         session = session_of(model_proto(graph))
         fed = [input_of(v).name for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
         read = {i.name for i in session.get_inputs()}
+        made = [o.name for o in session.get_outputs()]
         state = [input_of(v).name for v in graph.inputs if input_of(v).role in ("param", "buffer")]
         held = self.state.values
 
@@ -60,7 +71,7 @@ class OnnxExecutable(Specialised):
             for name in state:
                 if name in read:
                     binding.bind_ortvalue_input(name, held[name])
-            for name in (*graph.outputs, *(updated(name) for name in graph.updates)):
+            for name in made:
                 binding.bind_output(name, "cpu")
             session.run_with_iobinding(binding)
             found = binding.get_outputs()
@@ -71,9 +82,20 @@ class OnnxExecutable(Specialised):
         return run
 
 
-def updated(name: str) -> str:
-    """What the next value of an input is called among a model's outputs."""
-    return f"{name}'"
+def output_names(graph: Graph) -> list[str]:
+    """What outputs, then updates, are called in a model, where every name is given once.
+
+    An output has its own name, followed by `_output` if an input has that name; the next value of state `w` is `w'`.
+    """
+    taken = {input_of(v).name for v in graph.inputs}
+    names = []
+    for name, mark in (*((n, "") for n in graph.outputs), *((n, "'") for n in graph.updates)):
+        free = name + mark
+        while free in taken:
+            free += mark or "_output"
+        taken.add(free)
+        names.append(free)
+    return names
 
 
 def session_of(proto: onnx.ModelProto) -> ort.InferenceSession:
@@ -91,14 +113,15 @@ def model_proto(
     weights = weights or {}
     em = Emitter(graph)
     inputs = [v for v in graph.inputs if input_of(v).name not in weights]
-    em.names.taken |= {*graph.outputs, *(updated(n) for n in graph.updates), *(input_of(v).name for v in graph.inputs)}
+    names = output_names(graph)
+    em.names.taken |= {*names, *(input_of(v).name for v in graph.inputs)}
     for v in graph.inputs:
         em.written[v] = input_of(v).name
     for v in order(graph.roots):
         if not isinstance(v.op, Input):
             em.write(v)
-    outputs = {**graph.outputs, **{updated(name): v for name, v in graph.updates.items()}}
-    for name, v in outputs.items():
+    outputs = list(zip(names, graph.roots, strict=True))
+    for name, v in outputs:
         em.nodes.append(helper.make_node("Identity", [em.written[v]], [name], name=f"{name} (output)"))
     held = [name for v in graph.inputs if (name := input_of(v).name) in weights]
     initializers = [numpy_helper.from_array(np.array(weights[name], order="C"), name) for name in held]
@@ -106,13 +129,38 @@ def model_proto(
         em.nodes,
         graph.name,
         [_declared(input_of(v).name, v.type) for v in inputs],
-        [_declared(name, v.type) for name, v in outputs.items()],
+        [_declared(name, v.type) for name, v in outputs],
         [*initializers, *em.initializers],
     )
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="trine")
     model.ir_version = IR_VERSION
     helper.set_model_props(model, dict(notes or {}))
     return model
+
+
+def write_with_data_beside(proto: onnx.ModelProto, path: Path) -> None:
+    """Write a model whose weights are in a second file, `<name>.<hash>.data`, which has to stay beside it.
+
+    The second file is named by what it holds and moved into place first: whenever this is interrupted, the model at
+    `path` is the old one with the old weights or the new one with the new. Weights that no model reads any more are
+    removed at the end.
+    """
+    digest = hashlib.sha256()
+    for tensor in proto.graph.initializer:
+        digest.update(tensor.raw_data)
+    data = f"{path.name}.{digest.hexdigest()[:16]}.data"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        draft = Path(folder) / path.name
+        onnx.save_model(proto, draft, save_as_external_data=True, location=data, size_threshold=1024)
+        onnx.checker.check_model(str(draft), full_check=True)
+        with (draft.parent / data).open("rb") as file:
+            os.fsync(file.fileno())
+        (draft.parent / data).replace(path.parent / data)
+        write_atomically(path, draft.read_bytes())
+    for old in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 16}.data"):
+        if old.name != data:
+            old.unlink()
 
 
 def _declared(name: str, t: Type) -> onnx.ValueInfoProto:
@@ -135,9 +183,12 @@ class OnnxBackend:
         return OnnxExecutable(graph, state)
 
     def export(self, model: Model, path: Path, notes: Mapping[str, str]) -> None:
-        """Write a checked ONNX file, its weights inside."""
+        """Write a checked ONNX file, its weights inside, or beside it where they are too large for one file."""
         graph = prepare(legalize(model.graph, native, "onnx"))
         proto = model_proto(graph, model.weights, notes)
+        if sum(len(tensor.raw_data) for tensor in proto.graph.initializer) > EXTERNAL_ABOVE:
+            write_with_data_beside(proto, path)
+            return
         onnx.checker.check_model(proto, full_check=True)
         write_atomically(path, proto.SerializeToString(deterministic=True))
 

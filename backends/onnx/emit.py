@@ -6,6 +6,9 @@ adjoint) is first put in terms of others, by `prepare`.
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
@@ -39,19 +42,22 @@ class Emitter:
         self.initializers: list[TensorProto] = []
         self.written: dict[Value, str] = {}
         self._constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
+        self._producers: dict[str, NodeProto] = {}
 
     def node(self, kind: str, inputs: Iterable[str], hint: str = "", outputs: int = 1, **attributes: Any) -> str:
         """Add a node; its (first) output's name."""
         made = [self.names.make(hint or kind.lower()) for _ in range(outputs)]
         self.nodes.append(helper.make_node(kind, list(inputs), made, name=made[0], **attributes))
+        self._producers[made[0]] = self.nodes[-1]
         return made[0]
 
     def constant(self, array: Array, hint: str = "c") -> str:
-        """The name of an initializer; equal small arrays share one."""
-        key = (array.dtype.str, array.tobytes() if array.nbytes <= 1024 else str(id(array)).encode(), array.shape)
+        """The name of an initializer; equal arrays share one."""
+        plain = np.asarray(array, order="C")
+        key = (plain.dtype.str, hashlib.sha256(plain.tobytes()).digest(), plain.shape)
         if key not in self._constants:
             name = self.names.make(hint)
-            self.initializers.append(numpy_helper.from_array(np.array(array, order="C"), name))
+            self.initializers.append(numpy_helper.from_array(plain, name))
             self._constants[key] = name
         return self._constants[key]
 
@@ -78,9 +84,7 @@ class Emitter:
         if isinstance(v.op, Const):
             self.written[v] = self.constant(v.op.value.array)
         elif isinstance(v.op, Item):
-            source = self.written[v.inputs[0]]
-            producer = next(n for n in reversed(self.nodes) if source in n.output)
-            self.written[v] = producer.output[v.op.index]
+            self.written[v] = self._producers[self.written[v.inputs[0]]].output[v.op.index]
         else:
             self.written[v] = EMIT[type(v.op)](self, v, [self.written[x] for x in v.inputs])
 
@@ -97,12 +101,14 @@ def _reshape(em: Emitter, v: Value, a: Sequence[str]) -> str:
     """Named dims: one may be -1; one that stays in its place is copied by 0."""
     x = v.inputs[0]
     named = [d for d in v.shape if isinstance(d, str)]
-    if len(named) == 1:
+    if not named:
+        return em.node("Reshape", [a[0], em.shape(v.shape)], hint_of(v), allowzero=int(0 in v.shape))
+    if len(named) == 1 and 0 not in v.shape:
         return em.node("Reshape", [a[0], em.integers(-1 if isinstance(d, str) else d for d in v.shape)], hint_of(v))
     kept = all(not isinstance(d, str) or (i < x.rank and x.shape[i] == d) for i, d in enumerate(v.shape))
     if kept and 0 not in v.shape:
         return em.node("Reshape", [a[0], em.integers(0 if isinstance(d, str) else d for d in v.shape)], hint_of(v))
-    return em.node("Reshape", [a[0], em.shape(v.shape)], hint_of(v))
+    return em.node("Reshape", [a[0], em.shape(v.shape)], hint_of(v), allowzero=int(0 in v.shape))
 
 
 def _expand(em: Emitter, v: Value, a: Sequence[str]) -> str:
@@ -121,6 +127,8 @@ def _slice(em: Emitter, v: Value, a: Sequence[str]) -> str:
 
 def _pad(em: Emitter, v: Value, a: Sequence[str]) -> str:
     op = cast(shape.Pad, v.op)
+    if not any(low or high for low, high in op.pads):
+        return em.node("Identity", a, hint_of(v))
     pads = em.integers([low for low, _ in op.pads] + [high for _, high in op.pads])
     return em.node("Pad", [a[0], pads, em.constant(np.asarray(op.value, v.dtype.numpy))], hint_of(v))
 
@@ -169,6 +177,10 @@ def _max(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("ReduceMax", [a[0], em.integers([cast(reduce.Max, v.op).axis])], hint_of(v), keepdims=1)
 
 
+def _cum_sum(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    return em.node("CumSum", [a[0], em.constant(np.asarray(cast(reduce.CumSum, v.op).axis, np.int64))], hint_of(v))
+
+
 def _linear(em: Emitter, v: Value, a: Sequence[str]) -> str:
     x, weight, *bias = a
     if v.rank == 2:
@@ -212,12 +224,22 @@ def _conv(em: Emitter, v: Value, a: Sequence[str]) -> str:
 
 def _conv_input_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
     op = cast(conv.ConvInputGrad, v.op)
+    extra = output_padding(v)
+    return em.node("ConvTranspose", a, hint_of(v), group=op.groups, output_padding=extra, **_window(op, len(op.stride)))
+
+
+def output_padding(v: Value) -> list[int]:
+    """How far beyond the last window each axis of a `ConvInputGrad` reaches; an axis without a size is kept."""
+    op = cast(conv.ConvInputGrad, v.op)
     g, weight = v.inputs
     extra = []
     for i, (size, s, (low, high), d) in enumerate(zip(op.size, op.stride, op.pads, op.dilation, strict=True)):
+        if isinstance(size, str):
+            extra.append(0)
+            continue
         reached = (int(g.shape[2 + i]) - 1) * s + d * (int(weight.shape[2 + i]) - 1) + 1 - low - high
-        extra.append(int(size) - reached)
-    return em.node("ConvTranspose", a, hint_of(v), group=op.groups, output_padding=extra, **_window(op, len(op.stride)))
+        extra.append(size - reached)
+    return extra
 
 
 def _conv_weight_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
@@ -264,7 +286,7 @@ EMIT: dict[type[Op], Write] = {
     r.Sum: _sum,
     r.Max: _max,
     r.ArgMax: _with("ArgMax", lambda op: {"axis": op.axis, "keepdims": 1}),
-    r.CumSum: lambda em, v, a: em.node("CumSum", [a[0], em.constant(np.asarray(cast(r.CumSum, v.op).axis))], hint_of(v)),
+    r.CumSum: _cum_sum,
     r.Softmax: _with("Softmax", lambda op: {"axis": op.axis}),
     r.LogSoftmax: _with("LogSoftmax", lambda op: {"axis": op.axis}),
     lin.MatMul: _node("MatMul"), lin.Linear: _linear, lin.LinearWeightGrad: _linear_weight_grad,
@@ -277,8 +299,10 @@ EMIT: dict[type[Op], Write] = {
     norm.LayerNorm: _with("LayerNormalization", lambda op: {"axis": -1, "epsilon": op.eps}),
 }  # fmt: skip
 
-# ONNX Runtime computes these in float32 alone on the CPU: in float64 they are decomposed.
-_FLOAT32_ONLY = (c.Conv, c.ConvInputGrad, c.ConvWeightGrad, c.AvgPool, act.Gelu, norm.BatchNorm)
+# ONNX Runtime computes these in float32 alone on the CPU, or has an epsilon of float32: in float64 they are decomposed.
+_FLOAT32_ONLY = (
+    c.Conv, c.ConvInputGrad, c.ConvWeightGrad, c.AvgPool, act.Gelu, norm.BatchNorm, norm.LayerNorm,
+)  # fmt: skip
 
 
 def native(value: Value) -> bool:
@@ -289,7 +313,7 @@ def native(value: Value) -> bool:
     if isinstance(op, _FLOAT32_ONLY) and value.type.dtype is not DType.f32:
         return False
     if isinstance(op, c.ConvWeightGrad | c.ConvInputGrad):
-        return op.groups == 1 and not value.type.names - {"N"} and _plain_transpose(value)
+        return op.groups == 1 and _plain_transpose(value)
     if isinstance(op, c.MaxPool | c.AvgPool):
         return value.rank == len(op.kernel) + 2
     return type(op) in EMIT or isinstance(op, c.Windows | c.Fold)
@@ -300,23 +324,69 @@ def _plain_transpose(value: Value) -> bool:
     op = value.op
     if not isinstance(op, c.ConvInputGrad):
         return True
-    g, weight = value.inputs
-    for i, (size, s_, (low, high), d) in enumerate(zip(op.size, op.stride, op.pads, op.dilation, strict=True)):
-        reached = (int(g.shape[2 + i]) - 1) * s_ + d * (int(weight.shape[2 + i]) - 1) + 1 - low - high
-        if not 0 <= int(size) - reached < max(s_, d):
-            return False
-    return True
+    return all(0 <= n < max(t, d) for n, t, d in zip(output_padding(value), op.stride, op.dilation, strict=True))
 
 
 def prepare(graph: Graph) -> Graph:
-    """Windows as gathers along each axis, and their adjoint as scatters."""
+    """Put what ONNX Runtime lacks in terms of what it has.
+
+    Windows are gathers along each axis, and their adjoint scatters; the error function of float64 is a
+    polynomial; small whole numbers and booleans pass through wider ones.
+    """
 
     def change(v: Value) -> Value | None:
         if isinstance(v.op, c.Windows):
             return _windows(v)
-        return _fold(v) if isinstance(v.op, c.Fold) else None
+        if isinstance(v.op, c.Fold):
+            return _fold(v)
+        if isinstance(v.op, e.Erf) and v.dtype is DType.f64:
+            return _erf(v.inputs[0])
+        if isinstance(v.op, r.Sum) and v.dtype in (DType.i8, DType.u8):
+            return _through(v, DType.i64)
+        if isinstance(v.op, e.Maximum | e.Minimum | e.Less | e.Where | r.ArgMax | r.Max):
+            return _through(v, DType.u8) if v.inputs[-1].dtype is DType.boolean else None
+        return None
 
     return rebuild(graph, change)
+
+
+def _through(v: Value, dtype: DType) -> Value:
+    """The value computed in another element type; the condition of `Where` stays."""
+    first = 1 if isinstance(v.op, e.Where) else 0
+    y = v.op(*v.inputs[:first], *(e.Cast(dtype)(x) for x in v.inputs[first:]))
+    return y if y.dtype is v.dtype else e.Cast(v.dtype)(y)
+
+
+# From 6 on the error function is 1 to the last digit of float64.
+_ERF_END = 6.0
+_ERF_DEGREE = 20
+
+
+@functools.cache
+def _erf_coefficients() -> tuple[float, ...]:
+    """A polynomial in u for log(erfc(x) / t) + x², t = 2 / (2 + x), u from -1 to 1 as t goes over its range.
+
+    Interpolated at Chebyshev's points; with degree 20 the error function is right to 2e-15.
+    """
+    u = np.cos((np.arange(200) + 0.5) * np.pi / 200)
+    low = 2 / (2 + _ERF_END)
+    t = low + (1 - low) * (u + 1) / 2
+    heights = [math.log(math.erfc(2 / n - 2) / n) + (2 / n - 2) ** 2 for n in t]
+    polynomial = np.polynomial.chebyshev.cheb2poly(np.polynomial.chebyshev.chebfit(u, heights, _ERF_DEGREE))
+    return tuple(float(number) for number in polynomial)
+
+
+def _erf(x: Value) -> Value:
+    """The error function of float64, in Horner's scheme."""
+    y = e.Minimum()(e.Abs()(x), constant(_ERF_END, x.dtype))
+    t = 2.0 / (y + 2.0)
+    low = 2 / (2 + _ERF_END)
+    u = (t - low) * (2 / (1 - low)) - 1.0
+    *rest, top = _erf_coefficients()
+    total = u * top + rest[-1]
+    for number in reversed(rest[:-1]):
+        total = total * u + number
+    return e.Sign()(x) * (1.0 - t * e.Exp()(total - y * y))
 
 
 def _taps(outs: int, kernel: int, stride: int, dilation: int) -> Value:

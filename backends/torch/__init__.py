@@ -13,10 +13,12 @@ import torch.nn.functional as F
 
 from ...compiler.analysis import dying
 from ...compiler.ir import Array, Const, Graph, Input, Item, Value, input_of, order
+from ...compiler.ops import conv, elementwise, reduce, shape
 from ...compiler.ops.optim import Adam, Sgd
 from ...compiler.passes import Model
 from ..executable import Run, Specialised, lower
 from ..source import Writer, hint_of
+from . import export as exporting
 from . import kernels
 from .emit import argument, native, write
 
@@ -27,12 +29,25 @@ KERNELS: dict[str, Callable[..., Any]] = {
 }
 
 
+# Ops whose result may be a view of their first input.
+_VIEWS = (
+    shape.Reshape, shape.Transpose, shape.BroadcastTo, shape.Slice, shape.Split, shape.Pad, elementwise.Cast,
+    reduce.Sum, reduce.Mean, conv.Windows, Item,
+)  # fmt: skip
+
+
+def tensor_of(array: Array) -> torch.Tensor:
+    """The array as a tensor, without a copy where torch can read it as it is."""
+    plain = np.asarray(array, order="C")
+    return torch.from_numpy(plain if plain.flags.writeable else plain.copy())
+
+
 class TorchState:
     """Named tensors that updates write into."""
 
     def __init__(self, arrays: Mapping[str, Array], device: torch.device) -> None:
         self.device = device
-        self.tensors = {name: torch.tensor(np.asarray(array), device=device) for name, array in arrays.items()}
+        self.tensors = {name: tensor_of(np.array(a, order="C")).to(device) for name, a in arrays.items()}
 
     def read(self) -> dict[str, Array]:
         return {name: tensor.cpu().numpy().copy() for name, tensor in self.tensors.items()}
@@ -41,7 +56,7 @@ class TorchState:
         for name, array in arrays.items():
             if tuple(self.tensors[name].shape) != np.shape(array):
                 raise ValueError(f"{name}: {tuple(self.tensors[name].shape)} cannot take {np.shape(array)}")
-            self.tensors[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
+            self.tensors[name].copy_(tensor_of(np.asarray(array)))
 
 
 class TorchExecutable(Specialised):
@@ -60,15 +75,21 @@ class TorchExecutable(Specialised):
 
 def _fusible(graph: Graph) -> bool:
     """Whether optimizer updates do nothing but update state, so that kernels may do it in place."""
-    updates = {(name, v) for name, v in graph.updates.items()}
+    made = {(name, v) for name, v in graph.updates.items() if _is_new_state(v)}
+    expected: set[tuple[str, Value]] = set()
     for v in order(graph.roots):
-        if any(isinstance(x.op, Item) and isinstance(x.inputs[0].op, Adam | Sgd) for x in v.inputs):
+        if any(_is_new_state(x) for x in v.inputs):
             return False
         if isinstance(v.op, Adam | Sgd):
             state = [v.inputs[0], *v.inputs[2:-2]]
-            if not all(isinstance(x.op, Input) and (x.op.name, Item(i)(v)) in updates for i, x in enumerate(state)):
+            expected |= {(x.op.name, Item(i)(v)) for i, x in enumerate(state) if isinstance(x.op, Input)}
+            if len({x.op.name for x in state if isinstance(x.op, Input)}) < len(state):
                 return False
-    return True
+    return made == expected and not any(map(_is_new_state, graph.outputs.values()))
+
+
+def _is_new_state(v: Value) -> bool:
+    return isinstance(v.op, Item) and isinstance(v.inputs[0].op, Adam | Sgd)
 
 
 def _kept(value: Value) -> bool:
@@ -109,8 +130,8 @@ class Program:
             gone = [w.variables[x] for x in dead[v] if x in known]
             if gone:
                 w.line(f"del {', '.join(gone)}")
+        outputs = ", ".join(f"{name!r}: {self._old(v)}" for name, v in self.graph.outputs.items())
         self._write_updates(fused)
-        outputs = ", ".join(f"{name!r}: {argument(w, v)}" for name, v in self.graph.outputs.items())
         body = "\n    ".join([*w.lines, f"return {{{outputs}}}"])
         return f"def run({', '.join(w.variables[v] for v in self.fed)}):\n    {body}\n"
 
@@ -121,32 +142,41 @@ class Program:
         for name, v in self.graph.updates.items():
             if isinstance(v.op, Item) and v.inputs[0] in fused:
                 continue
-            text = argument(w, v)
-            if isinstance(v.op, Input):
-                copied = w.names.make("old")
-                w.line(f"{copied} = {text}.clone()")
-                text = copied
-            pairs.append((w.variables[self.graph.input(name)], text))
+            pairs.append((w.variables[self.graph.input(name)], self._old(v)))
+        grads = {v: f"{self._old(v.inputs[1])}.contiguous()" for v in self.fused}  # the kernels take no strides
         for target, text in pairs:
             w.line(f"{target}.copy_({text})")
         groups: dict[tuple[object, ...], list[Value]] = {}
         for v in self.fused:
-            groups.setdefault((v.op, *v.inputs[-2:]), []).append(v)
+            groups.setdefault((v.op, v.inputs[0].dtype, *v.inputs[-2:]), []).append(v)
         for members in groups.values():
-            self._write_fused(members)
+            self._write_fused(members, [grads[v] for v in members])
 
-    def _write_fused(self, members: list[Value]) -> None:
+    def _old(self, v: Value) -> str:
+        """A value's variable; that of a copy where it may be a view of state that is about to change."""
+        text, base = argument(self.writer, v), v
+        while isinstance(base.op, _VIEWS):
+            base = base.inputs[0]
+        if not isinstance(base.op, Input) or base.op.name not in self.graph.updates:
+            return text
+        copied = self.writer.names.make("old")
+        self.writer.line(f"{copied} = {text}.clone()")
+        return copied
+
+    def _write_fused(self, members: list[Value], grads: list[str]) -> None:
         """One kernel call for all parameters that share an optimizer's settings."""
         w, op = self.writer, members[0].op
-        columns = [[argument(w, v.inputs[i]) for v in members] for i in range(len(members[0].inputs) - 2)]
+        count = len(members[0].inputs) - 2
+        columns = [grads if i == 1 else [argument(w, v.inputs[i]) for v in members] for i in range(count)]
         lists = [f"[{', '.join(column)}]" for column in columns]
         lr, step = (argument(w, x) for x in members[0].inputs[-2:])
         if isinstance(op, Adam):
             kernel = "_fused_adamw_" if op.decoupled else "_fused_adam_"
             # The kernels count steps from one, in a tensor for each parameter.
-            w.line(f"steps = [torch.full((), float({step}) + 1.0)] * {len(members)}")
+            steps = w.names.make("steps")
+            w.line(f"{steps} = [torch.full((), float({step}) + 1.0, device=device)] * {len(members)}")
             w.line(
-                f"torch.ops.aten.{kernel}({', '.join(lists)}, [], steps, lr=float({lr}), beta1={op.beta1!r}, "
+                f"torch.ops.aten.{kernel}({', '.join(lists)}, [], {steps}, lr=float({lr}), beta1={op.beta1!r}, "
                 f"beta2={op.beta2!r}, weight_decay={op.decay!r}, eps={op.eps!r}, amsgrad=False, maximize=False)"
             )
             return
@@ -172,9 +202,7 @@ class Program:
 
         def run(*arrays: Array) -> dict[str, Array]:
             with torch.no_grad():
-                found = function(
-                    *(torch.from_numpy(np.ascontiguousarray(a).reshape(a.shape)).to(device) for a in arrays)
-                )
+                found = function(*(tensor_of(a).to(device) for a in arrays))
                 return {name: tensor.cpu().numpy().copy() for name, tensor in found.items()}
 
         return run
@@ -199,7 +227,8 @@ class TorchBackend:
         return TorchExecutable(graph, state)
 
     def export(self, model: Model, path: Path, notes: Mapping[str, str]) -> None:
-        raise NotImplementedError
+        """Write an `nn.Module` that needs PyTorch and safetensors alone, its weights beside it."""
+        exporting.export(model, path, notes)
 
     def source(self, model: Model) -> str:
         return Program(lower(model.graph, {}, _kept, "torch")).source

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from ...compiler.ir import Const, DType, Item, Op, Value
+from ...compiler.ir import Const, Dim, DType, Item, Op, Value
 from ...compiler.ops import activations, conv, elementwise, linalg, norm, reduce, shape
 from ..source import Writer, shape_text
 
@@ -39,6 +39,8 @@ def _infix(symbol: str) -> Write:
 
 def _slice(w: Writer, v: Value, a: Sequence[str]) -> str:
     bounds = cast(shape.Slice, v.op).bounds
+    if all(b is None for b in bounds):
+        return a[0]
     return f"{a[0]}[{', '.join(':' if b is None else f'{b[0]}:{b[1]}' for b in bounds)}]"
 
 
@@ -51,6 +53,24 @@ def pad_text(x: str, pads: Sequence[tuple[int, int]], value: float = 0.0) -> str
 
 def _concat(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"torch.cat([{', '.join(a)}], {cast(shape.Concat, v.op).axis})"
+
+
+def _extreme(function: str, bound: str) -> Write:
+    """The larger or smaller of two; a number is a bound to `torch.clamp`, which takes no booleans."""
+
+    def write(w: Writer, v: Value, a: Sequence[str]) -> str:
+        numbers = [isinstance(x.op, Const) and x.rank == 0 for x in v.inputs]
+        if v.dtype is DType.boolean or all(numbers) or not any(numbers):
+            return f"{function}({a[0]}, {a[1]})"
+        x, number = (a[1], a[0]) if numbers[0] else (a[0], a[1])
+        return f"torch.clamp({x}, {bound}={number})"
+
+    return write
+
+
+def _arg_max(w: Writer, v: Value, a: Sequence[str]) -> str:
+    x = f"{a[0]}.to(torch.uint8)" if v.inputs[0].dtype is DType.boolean else a[0]
+    return f"torch.argmax({x}, {_kept(v.op)})"
 
 
 def _iota(w: Writer, v: Value, a: Sequence[str]) -> str:
@@ -67,7 +87,13 @@ def _size(w: Writer, v: Value, a: Sequence[str]) -> str:
 
 def _sum(w: Writer, v: Value, a: Sequence[str]) -> str:
     axes = cast(reduce.Sum, v.op).axes
-    return f"{a[0]}.sum({axes!r}, keepdim=True, dtype={dtype_text(v.dtype)})" if axes else a[0]
+    kept = "" if v.dtype.floating else f", dtype={dtype_text(v.dtype)}"
+    return f"{a[0]}.sum({axes!r}, keepdim=True{kept})" if axes else a[0]
+
+
+def _mean(w: Writer, v: Value, a: Sequence[str]) -> str:
+    axes = cast(reduce.Mean, v.op).axes
+    return f"{a[0]}.mean({axes!r}, keepdim=True)" if axes else a[0]
 
 
 def _linear_weight_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
@@ -109,7 +135,7 @@ def _windows(w: Writer, v: Value, a: Sequence[str]) -> str:
 
 def _fold(w: Writer, v: Value, a: Sequence[str]) -> str:
     op = cast(conv.Fold, v.op)
-    return f"fold({a[0]}, {op.size!r}, {op.stride!r}, {op.dilation!r})"
+    return f"fold({a[0]}, {shape_text(op.size)}, {op.stride!r}, {op.dilation!r})"
 
 
 def _symmetric(pads: Sequence[tuple[int, int]]) -> bool:
@@ -125,6 +151,10 @@ def _conv(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"F.conv{len(pads)}d({x}, {weight}, {b}, {op.stride!r}, {tuple(pads)!r}, {op.dilation!r}, {op.groups})"
 
 
+def _plus(dim: Dim, number: int) -> Dim:
+    return dim + number if isinstance(dim, int) else f"{dim} + {number}"
+
+
 def _conv_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     """aten's backward of convolution, for the input or for the weight."""
     op = cast(Any, v.op)
@@ -133,7 +163,7 @@ def _conv_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     even = _symmetric(op.pads)
     pads = [low for low, _ in op.pads] if even else [0] * rank
     if for_input:
-        size = [d if even else d + low + high for d, (low, high) in zip(v.shape[2:], op.pads, strict=True)]
+        size = [d if even else _plus(d, low + high) for d, (low, high) in zip(v.shape[2:], op.pads, strict=True)]
         x = f"{a[0]}.new_empty({shape_text((*v.shape[:2], *size))})"
         weight = a[1]
     else:
@@ -145,7 +175,7 @@ def _conv_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
         f"{list(op.dilation)!r}, False, {[0] * rank!r}, {op.groups}, {mask!r})[{item}]"
     )
     if for_input and not even:
-        inside = ", ".join(f"{low}:{low + int(d)}" for d, (low, _) in zip(v.shape[2:], op.pads, strict=True))
+        inside = ", ".join(f"{low}:{_plus(d, low)}" for d, (low, _) in zip(v.shape[2:], op.pads, strict=True))
         text += f"[:, :, {inside}]"
     return text
 
@@ -205,7 +235,8 @@ EMIT: dict[type[Op], Write] = {
     e.Floor: _call("torch.floor"), e.Erf: _call("torch.erf"), e.Not: _call("torch.logical_not"),
     e.Add: _infix("+"), e.Sub: _infix("-"), e.Mul: _infix("*"), e.Div: _infix("/"), e.Pow: _call("torch.pow"),
     e.Less: _infix("<"), e.Equal: _infix("=="), e.And: _infix("&"),
-    e.Maximum: _call("torch.maximum"), e.Minimum: _call("torch.minimum"), e.Where: _call("torch.where"),
+    e.Maximum: _extreme("torch.maximum", "min"), e.Minimum: _extreme("torch.minimum", "max"),
+    e.Where: _call("torch.where"),
     e.Cast: lambda w, v, a: f"{a[0]}.to({dtype_text(v.dtype)})",
     s.Reshape: lambda w, v, a: f"{a[0]}.reshape({shape_text(v.shape)})",
     s.Transpose: _method("permute", lambda op: repr(op.axes)),
@@ -214,7 +245,7 @@ EMIT: dict[type[Op], Write] = {
     s.Pad: lambda w, v, a: pad_text(a[0], cast(s.Pad, v.op).pads, cast(s.Pad, v.op).value),
     s.Split: _call("torch.split", lambda op: f"{list(op.sizes)!r}, {op.axis}"),
     s.Flip: _call("torch.flip", lambda op: f"({op.axis},)"),
-    r.Sum: _sum, r.Max: _call("torch.amax", _kept), r.ArgMax: _call("torch.argmax", _kept),
+    r.Sum: _sum, r.Mean: _mean, r.Max: _call("torch.amax", _kept), r.ArgMax: _arg_max,
     r.CumSum: _call("torch.cumsum", _axis),
     r.Softmax: _call("torch.softmax", _axis), r.LogSoftmax: _call("torch.log_softmax", _axis),
     lin.MatMul: _infix("@"), lin.Linear: _call("F.linear"), lin.LinearWeightGrad: _linear_weight_grad,
@@ -222,6 +253,8 @@ EMIT: dict[type[Op], Write] = {
     c.Windows: _windows, c.Fold: _fold, c.Conv: _conv, c.ConvInputGrad: _conv_grad, c.ConvWeightGrad: _conv_grad,
     c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool,
     act.Relu: _call("torch.relu"), act.Sigmoid: _call("torch.sigmoid"), act.Silu: _call("F.silu"), act.Gelu: _gelu,
+    act.LeakyRelu: _call("F.leaky_relu", lambda op: repr(op.slope)), act.Elu: _call("F.elu", lambda op: repr(op.alpha)),
+    act.HardSigmoid: _call("F.hardsigmoid"), act.HardSwish: _call("F.hardswish"), act.Mish: _call("F.mish"),
     norm.BatchNorm: _batch_norm, norm.BatchNormTrain: _batch_norm_train, norm.LayerNorm: _layer_norm,
 }  # fmt: skip
 
@@ -231,15 +264,19 @@ def native(value: Value) -> bool:
     if isinstance(value.op, Const | Item):
         return True
     if isinstance(value.op, conv.AvgPool):
-        pads = value.op.pads
-        return (
-            _symmetric(pads)
-            and all(2 * low <= k for (low, _), k in zip(pads, value.op.kernel, strict=True))
-            and value.rank == len(pads) + 2
-        )
+        return value.rank == len(value.op.kernel) + 2 and _averages(value)
     if isinstance(value.op, conv.MaxPool | conv.MaxPoolGrad):
         return value.rank == len(value.op.kernel) + 2
     return type(value.op) in EMIT
+
+
+def _averages(value: Value) -> bool:
+    """Whether torch pools a value by `avg_pool`: pads alike and small, and in 3-d no window beyond the input."""
+    op = cast(conv.AvgPool, value.op)
+    if not _symmetric(op.pads) or any(2 * low > k for (low, _), k in zip(op.pads, op.kernel, strict=True)):
+        return False
+    size = value.inputs[0].shape[2:]
+    return len(size) < 3 or all(isinstance(d, str) or d >= k for d, k in zip(size, op.kernel, strict=True))
 
 
 def argument(w: Writer, x: Value, literal: bool = False) -> str:
@@ -253,7 +290,16 @@ def write(w: Writer, v: Value) -> str:
     """The expression for a value."""
     if isinstance(v.op, Item):
         return f"{argument(w, v.inputs[0])}[{v.op.index}]"
-    literal = isinstance(v.op, e.Add | e.Sub | e.Mul | e.Div | e.Less | e.Equal | e.Pow)
-    scalars = [isinstance(x.op, Const) and x.rank == 0 for x in v.inputs]
-    args = [argument(w, x, literal and not all(scalars)) for x in v.inputs]
+    plain = 1 if isinstance(v.op, e.Where) else 0  # a condition is a tensor
+    args = [argument(w, x, i >= plain and _takes_numbers(v)) for i, x in enumerate(v.inputs)]
     return EMIT[type(v.op)](w, v, args)
+
+
+def _takes_numbers(v: Value) -> bool:
+    """Whether scalar constants may be written as numbers: a tensor beside them gives the element type."""
+    peers = v.inputs[1:] if isinstance(v.op, e.Where) else v.inputs
+    if all(isinstance(x.op, Const) and x.rank == 0 for x in peers):
+        return False
+    if isinstance(v.op, e.Maximum | e.Minimum):
+        return v.dtype is not DType.boolean
+    return isinstance(v.op, e.Add | e.Sub | e.Mul | e.Div | e.Less | e.Equal | e.Pow | e.Where)

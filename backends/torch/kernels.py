@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,9 @@ def fold(g: Tensor, size: Ints, stride: Ints, dilation: Ints) -> Tensor:
     rank = len(size)
     lead, out, kernel = g.shape[: -2 * rank], g.shape[-2 * rank : -rank], g.shape[-rank:]
     x = g.new_zeros((*lead, *size))
+    tap: Any
     for tap in itertools.product(*(range(k) for k in kernel)):
-        place = tuple(
+        place: Any = tuple(
             slice(o * d, o * d + t * (n - 1) + 1, t) for o, d, t, n in zip(tap, dilation, stride, out, strict=True)
         )
         x[(..., *place)] += g[(..., *tap)]
@@ -29,21 +31,20 @@ def max_pool_grad(g: Tensor, x: Tensor, kernel: Ints, stride: Ints, pads: tuple[
     rank = len(kernel)
     flat = [n for low, high in reversed(pads) for n in (low, high)]
     padded = F.pad(x, flat, value=-torch.inf) if any(flat) else x
+    inside: Any = tuple(slice(low, low + s) for s, (low, _) in zip(x.shape[-rank:], pads, strict=True))
     if rank == 1:
-        grad = max_pool_grad(g.unsqueeze(2), padded.unsqueeze(2), (1, *kernel), (1, *stride), ((0, 0), (0, 0))).squeeze(
-            2
-        )
-    else:
-        pool = torch.ops.aten.max_pool2d_with_indices if rank == 2 else torch.ops.aten.max_pool3d_with_indices
-        back = (
-            torch.ops.aten.max_pool2d_with_indices_backward
-            if rank == 2
-            else torch.ops.aten.max_pool3d_with_indices_backward
-        )
-        _, indices = pool(padded, kernel, stride)
-        grad = back(g, padded, kernel, stride, [0] * rank, [1] * rank, False, indices)
-    inside = tuple(slice(low, low + s) for s, (low, _) in zip(x.shape[-rank:], pads, strict=True))
-    return grad[..., *inside]
+        none = ((0, 0), (0, 0))
+        wide = max_pool_grad(g.unsqueeze(2), padded.unsqueeze(2), (1, *kernel), (1, *stride), none)
+        return wide.squeeze(2)[(..., *inside)]
+    aten = torch.ops.aten
+    pool, back = (
+        (aten.max_pool2d_with_indices, aten.max_pool2d_with_indices_backward)
+        if rank == 2
+        else (aten.max_pool3d_with_indices, aten.max_pool3d_with_indices_backward)
+    )
+    _, indices = pool(padded, kernel, stride)
+    grad: Tensor = back(g, padded, kernel, stride, [0] * rank, [1] * rank, False, indices)
+    return grad[(..., *inside)]
 
 
 def batch_norm_train(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -129,8 +129,8 @@ def residual(b: Builder, x: Value, *, layers: Steps, shortcut: Literal["identity
     """x plus what a list of steps makes of it (He et al., 2015).
 
     layers: the steps.
-    shortcut: `identity`, or `project`: where shapes differ, a learned 1 x 1 convolution without bias
-        (or a linear layer without bias) followed by batch normalisation brings x to the steps' shape.
+    shortcut: `identity`, or `project`: where shapes differ, a learned map brings x to the steps' shape: for
+        images a 1 x 1 convolution followed by batch normalisation, otherwise a linear layer; neither has a bias.
     Example: residual: [{linear: 10}, relu]
     """
     y = b.steps(layers, x)
@@ -145,7 +145,7 @@ def residual(b: Builder, x: Value, *, layers: Steps, shortcut: Literal["identity
 
 
 def _project(b: Builder, x: Value, y: Value) -> Value:
-    """x brought to the shape of y by a learned linear map and batch normalisation."""
+    """x brought to the shape of y by a learned linear map; images are batch-normalised after it."""
     need_floats(x)
     if x.rank != y.rank or x.rank == 1:
         raise LayerError(f"no projection leads from {spec_type(x.type)} to {spec_type(y.type)}")

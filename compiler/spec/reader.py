@@ -71,7 +71,7 @@ def read(
     """Read a spec file. `overrides` are `a.b=value` texts; `label` is what messages call the file.
 
     Raises `SpecError` where nothing can be made of the file. Other problems gather in the spec's
-    `report`, to be told together with those of its steps: see `build.check`.
+    `report`, to be told together with those of its steps: see `build`.
     """
     report = Report()
     node = read_file(Path(path), report, label=label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -275,21 +275,23 @@ def _content(column: Column) -> bytes:
 # ------------------------------------------------------------------------------- model against data
 
 
-def check_against(inputs: Mapping[str, Type], dataset: Dataset, bounds: Mapping[str, int] | None = None) -> None:
+def check_against(
+    inputs: Mapping[str, Type], dataset: Dataset, bounds: Mapping[str, int] | None = None, targets: Container[str] = ()
+) -> None:
     """Check a model's inputs against the data: each is a field of the same type.
 
     `inputs` are graph types with the batch axis first; a named dim stands for any number, the same
-    in every input, and at most that in `bounds`. Raises `DataError`, which says both sides.
+    in every input, and at most that in `bounds`. `targets` are the inputs that losses compare with.
+    Raises `DataError`, which says both sides.
     """
     arrays = dataset.splits["train"].arrays
     sizes: dict[str, tuple[int, str]] = {}
     for name, wanted in inputs.items():
+        who = f"what the loss compares with, `{name}`," if name in targets else f"the model's input `{name}`"
         if name not in arrays:
-            raise DataError(
-                f"the model's input `{name}` is {spec_type(wanted)}, and no field is called so: {hint(name, arrays)}"
-            )
+            raise DataError(f"{who} is {spec_type(wanted)}, and no field is called so: {hint(name, arrays)}")
         found = _type_of(arrays[name])
-        both = f"the model's input `{name}` is {spec_type(wanted)}, the field `{name}` is {spec_type(found)}"
+        both = f"{who} is {spec_type(wanted)}, the field `{name}` is {spec_type(found)}"
         if wanted.rank != found.rank or wanted.dtype.floating != found.dtype.floating:
             raise DataError(both + _advice(wanted, found))
         for dim, size in zip(wanted.shape[1:], found.shape[1:], strict=True):
@@ -307,7 +309,7 @@ def _type_of(array: Array) -> Type:
 
 def _advice(wanted: Type, found: Type) -> str:
     if wanted.dtype.floating and not found.dtype.floating:
-        return "; `encode: numbers` makes a field float"
+        return "; `encode: numbers` makes a field float, and so does `encode: binary` of two categories"
     if found.dtype.floating and not wanted.dtype.floating:
         return "; `encode: ids` makes a field int"
     return ""

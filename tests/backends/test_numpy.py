@@ -10,7 +10,8 @@ import pytest
 from compiler_samples import Maze
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trine.backends.numpy import BACKEND, MAX_SHAPES, Program, lower
+from trine.backends.executable import MAX_SHAPES, lower
+from trine.backends.numpy import BACKEND, Program
 from trine.backends.source import Names, literal_of
 from trine.compiler.autodiff import grad
 from trine.compiler.ir import DType, Graph, Input, IRError, Origin, Type, Value, constant, evaluate, origin

@@ -1,0 +1,20 @@
+"""Spec -> Graph: walk the steps, call the layers, and say where each value comes from."""
+
+from __future__ import annotations
+
+from .. import layers as _layers  # noqa: F401 (registers the layers)
+from .. import optimizers as _optimizers  # noqa: F401 (registers the optimizers)
+from ..spec.reader import Spec
+from .model import ModelWalker
+from .network import Applied, Head, Mode, Network
+
+__all__ = ["Applied", "Head", "Mode", "Network", "build"]
+
+
+def build(spec: Spec, mode: Mode = "infer") -> Network:
+    """The graph of a spec; raises `SpecError` with every problem of the file."""
+    walker = ModelWalker(spec, mode)
+    network = walker.run()
+    walker.report.check()
+    assert network is not None
+    return network

@@ -1,0 +1,238 @@
+"""The whole model: inputs, steps, outputs and losses, put together to a network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..ir import Graph, Input, IRError, Origin, Value, origin
+from ..layers.core import LayerError, Loss, Target
+from ..ops.norm import at_least
+from ..ops.reduce import Sum
+from ..ops.shape import Size, reshape
+from ..spec.diagnostics import hint
+from ..spec.kinds import (
+    INVALID,
+    Context,
+    Invalid,
+    NonNegative,
+    kind_of,
+    read_call,
+)
+from ..spec.reader import Spec
+from ..spec.registry import LOSSES, Call
+from ..spec.signatures import BATCH, spec_type
+from ..spec.source import Key, Node
+from ..spec.steps import Step, parse_blocks, parse_step, parse_steps, references
+
+if TYPE_CHECKING:
+    pass
+
+from .network import Head, Network
+from .walker import Bound, Frame, StepWalker
+
+TINY = 1e-12
+
+
+class ModelWalker(StepWalker):
+    """Walks a spec's model and its losses."""
+
+    def run(self) -> Network | None:
+        model = self.spec.sections.model
+        self.blocks = parse_blocks(model.blocks, self.report)
+        frame = self.inputs()
+        steps = parse_steps(model.layers, self.report) if model.layers and "layers" in model.spans else []
+        losses = self.losses()
+        wanted = {str(n) for step in losses for n in step.inputs or ()} | set(model.outputs or ())
+        last = self.walk_list(steps, frame, self.only_input(frame))
+        outputs = self.outputs(frame, last)
+        found = self.heads(losses, frame, last)
+        if self.losses_known(losses):
+            self.check_steps_used(steps, frame, wanted, bool(model.outputs))
+            self.check_inputs_used(frame, wanted, steps)
+        self.check_blocks_used()
+        if self.report or outputs is None:
+            return None
+        return self.network(outputs, found)
+
+    def inputs(self) -> Frame:
+        """The frame of the model's inputs; those whose signature could not be read are there without a value."""
+        frame = Frame("", self.spec.scope)
+        node = self.spec.sections.model.inputs
+        for key in node.keys() if node and isinstance(node.data, dict) else ():
+            frame.names[str(key)] = Bound(None, str(key), key.span, "input")
+        for name, signature in self.spec.inputs.items():
+            value = Input(name, signature.type)()
+            self.builder.inputs[name] = value
+            frame.names[name] = Bound(value, name, signature.key.span, "input")
+        return frame
+
+    def losses_known(self, losses: list[Step]) -> bool:
+        """Whether it is known what the losses read: not so where they could not be read."""
+        if any(step.broken for step in losses):
+            return False
+        return bool(losses) or not self.spec.root.get("train")
+
+    def only_input(self, frame: Frame) -> Bound | None:
+        return next(iter(frame.names.values())) if len(frame.names) == 1 else None
+
+    def outputs(self, frame: Frame, last: Bound | None) -> dict[str, Value] | None:
+        """The model's outputs by name: those the spec lists, or the last step."""
+        wanted = self.spec.sections.model.outputs
+        if wanted is None:
+            return None if last is None or last.value is None else {last.path: last.value}
+        found: dict[str, Value] = {}
+        span = self.spec.sections.model.spans["outputs"]
+        node = self.spec.root.get("model")
+        listed = node.get("outputs") if node else None
+        for i, name in enumerate(wanted):
+            place = listed.data[i].span if listed and isinstance(listed.data, list) else span
+            bound = frame.find(name)
+            if bound is None:
+                self.unknown(Key(name, place), frame)
+            elif bound.value is not None:
+                found[name] = bound.value
+        return found
+
+    def network(self, outputs: dict[str, Value], losses: list[tuple[Head, Loss]]) -> Network:
+        extra: dict[str, Value] = {}
+        if losses and self.mode != "infer":
+            with origin(Origin("loss")):
+                extra = _loss_outputs(losses)
+        graph = Graph(
+            self.spec.name,
+            tuple(self.builder.inputs.values()),
+            {**outputs, **extra},
+            dict(self.builder.updates),
+        )
+        keep = {*self.spec.inputs, *(head.target for head, _ in losses if self.mode != "infer")}
+        graph = graph.prune_inputs(keep)
+        graph.verify()
+        return Network(graph, tuple(head for head, _ in losses), tuple(self.applied))
+
+    def check_inputs_used(self, frame: Frame, wanted: set[str], steps: list[Step]) -> None:
+        if self.unordered or not steps or any(step.broken for step in steps):
+            return
+        read = wanted | self.meant | {name for step in steps for name in references(step) | self.names_meant(step)}
+        inputs = [bound for bound in frame.names.values() if bound.kind == "input"]
+        if len(inputs) == 1 and steps and steps[0].inputs is None:
+            read.add(inputs[0].path)
+        for bound in inputs:
+            if bound.path not in read and bound.value is not None:
+                self.report.error(
+                    "E224",
+                    f"nothing reads the input `{bound.path}`",
+                    bound.span,
+                    help="remove it, or name it in a `from`",
+                )
+
+    def check_blocks_used(self) -> None:
+        for name, block in self.blocks.items():
+            if name not in self.used_blocks and block.name.span.file == self.spec.root.span.file:
+                help = "remove it, or use it as a step"
+                self.report.error("E225", f"the block `{name}` is never used", block.name.span, help=help)
+
+    def losses(self) -> list[Step]:
+        """The losses as they are written: one step, or a list of them."""
+        train = self.spec.sections.train
+        if train is None or train.loss is None:
+            return []
+        nodes = train.loss.data if isinstance(train.loss.data, list) else [train.loss]
+        if not nodes:
+            self.report.error("E203", "`loss` expects at least one loss", train.loss.span)
+        return [parse_step(node, self.report, LOSSES, ("weight",)) for node in nodes]
+
+    def heads(self, steps: list[Step], frame: Frame, last: Bound | None) -> list[tuple[Head, Loss]]:
+        """The losses, each with a key of its own."""
+        found: list[tuple[Head, Loss]] = []
+        for step in steps:
+            pair = self.loss(step, frame, last)
+            if pair is None:
+                continue
+            head, result = pair
+            if any(other.key == head.key for other, _ in found):
+                head = replace(head, key=f"{head.target}/{len(found) + 1}")
+            found.append((head, result))
+        return found
+
+    def loss(self, step: Step, frame: Frame, last: Bound | None) -> tuple[Head, Loss] | None:
+        if step.broken:
+            return None
+        weight = self.weight(step, frame)
+        entry = LOSSES.find(step.layer)
+        if entry is None:
+            self.report.error("E211", f"there is no loss `{step.layer}`", step.span, help=hint(step.layer, LOSSES))
+            return None
+        call = read_call(entry, step.layer, step.arguments, Context(frame.scope, self.report, f"`{step.layer}`"))
+        if step.inputs is None or len(step.inputs) != 2:
+            self.report.error(
+                "E229",
+                f"`{step.layer}` compares a step with a field of the data",
+                step.span,
+                help=f"write `{{{step.layer}: [step, field]}}`",
+            )
+            return None
+        bound, target = self.named(step.inputs[0], frame), self.target(step.inputs[1], frame)
+        if isinstance(call, Invalid) or bound is None or bound.value is None or target is None:
+            return None
+        try:
+            with origin(Origin("loss", step.span.file, step.span.line)):
+                result = call(self.builder, bound.value, target)
+        except (LayerError, IRError) as error:
+            self.explain_loss(error, step, call, bound)
+            return None
+        assert isinstance(result, Loss)
+        head = Head(str(step.layer), str(step.inputs[0]), target.name, result.task, target.name, weight)
+        return head, result
+
+    def weight(self, step: Step, frame: Frame) -> float:
+        node = (step.extras or {}).get("weight")
+        if node is None:
+            return 1.0
+        weight = kind_of(NonNegative).read(node, Context(frame.scope, self.report, "`weight`"))
+        return 1.0 if weight is INVALID else float(weight)
+
+    def explain_loss(self, error: LayerError | IRError, step: Step, call: Call, bound: Bound) -> None:
+        argument = error.argument if isinstance(error, LayerError) else None
+        span = call.spans.get(argument or "", step.inputs[0].span if step.inputs else step.span)
+        notes = []
+        if step.inputs and bound.value is not None:
+            notes = [f"`{step.inputs[0]}` is {spec_type(bound.value.type)}, from {bound.span.place}"]
+        self.report.error("E303", f"`{step.layer}`: {error}", span, help=getattr(error, "help", None), notes=notes)
+
+    def target(self, name: Key, frame: Frame) -> Target | None:
+        """What a loss compares with: a value of the network, or else a field of the data."""
+        bound = frame.find(name)
+        if bound is not None:
+            return Target(str(name), bound.value, self.builder) if bound.value is not None else None
+        fields = _fields(self.spec)
+        if fields is not None and name not in fields:
+            self.unknown(name, frame, fields)
+            return None
+        return Target(str(name), self.builder.inputs.get(str(name)), self.builder)
+
+
+def _fields(spec: Spec) -> list[str] | None:
+    data = spec.sections.data
+    fields: object = data.fields if data is not None else None
+    return list(fields.data) if isinstance(fields, Node) and isinstance(fields.data, dict) else None
+
+
+def _loss_outputs(losses: list[tuple[Head, Loss]]) -> dict[str, Value]:
+    """The loss of the batch, the sums it is made of, and the predictions."""
+    out: dict[str, Value] = {}
+    total: Value | None = None
+    weight: Value | None = None
+    for head, loss in losses:
+        one = reshape(Sum((0,))(loss.values if loss.weights is None else loss.values * loss.weights), ())
+        count = Size(BATCH, loss.values.dtype)() if loss.weights is None else reshape(Sum((0,))(loss.weights), ())
+        if len(losses) > 1:
+            one, count = one * (Size(BATCH, one.dtype)() / count) * head.weight, Size(BATCH, one.dtype)()
+        elif head.weight != 1.0:
+            one = one * head.weight
+        total = one if total is None else total + one
+        weight = count
+        out[f"prediction/{head.key}"] = loss.prediction
+    assert total is not None and weight is not None
+    # A batch of samples that all weigh nothing has a loss of zero.
+    return {"loss": total / at_least(weight, TINY), "loss/total": total, "loss/weight": weight, **out}

@@ -1,0 +1,55 @@
+"""What building a spec gives: a graph, its heads, its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ..ir import Graph, Value
+from ..spec.diagnostics import Span
+from ..spec.registry import Call
+
+if TYPE_CHECKING:
+    pass
+
+Mode = Literal["train", "evaluate", "infer"]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A step as it was applied: its path, layer, arguments in force, and where it stands."""
+
+    path: str
+    call: Call
+    span: Span
+    inputs: tuple[Value, ...]
+    output: Value
+
+
+@dataclass(frozen=True)
+class Head:
+    """A loss of the network: the step and target it compares, and its user-facing prediction.
+
+    `key` is what the prediction is called: the target's name, where no loss before compares with it.
+    """
+
+    loss: str
+    output: str
+    target: str
+    task: str
+    key: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Network:
+    """A spec's graph in one mode, its heads, and its steps.
+
+    Outputs are those the spec names. In the modes `train` and `evaluate`, where the spec has a
+    loss, there are also `loss` (a scalar: the weighted mean over the batch), `loss/total` and
+    `loss/weight` (the sums it is the ratio of), and `prediction/<key>` for each head.
+    """
+
+    graph: Graph
+    heads: tuple[Head, ...]
+    steps: tuple[Applied, ...]

@@ -1,0 +1,437 @@
+"""The PyTorch backend: fused optimizers, views of state, threads, and the exported module."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trine.compiler.training  # noqa: F401 (registers layers, losses, optimizers)
+from safetensors.numpy import load_file
+from trine.backends import numpy as numpy_backend
+from trine.backends.torch import BACKEND, Program, TorchBackend, _kept
+from trine.backends.torch.emit import native
+from trine.backends.torch.export import module_source
+from trine.compiler.build import build
+from trine.compiler.initialisers import initialise
+from trine.compiler.ir import DType, Graph, Input, Origin, Type, Value, constant, evaluate, input_of, origin
+from trine.compiler.ops.activations import Relu
+from trine.compiler.ops.conv import Conv, ConvInputGrad, MaxPool
+from trine.compiler.ops.elementwise import Cos, Exp, Maximum, Sin, Tanh, Where
+from trine.compiler.ops.linalg import Gather, Linear, ScatterAdd
+from trine.compiler.ops.norm import BatchNorm
+from trine.compiler.ops.optim import Adam, Sgd, Update
+from trine.compiler.ops.reduce import Mean, OneHot, Sum
+from trine.compiler.ops.shape import Flip, Reshape, Transpose
+from trine.compiler.passes import Model, for_inference
+from trine.compiler.spec.reader import read_string
+from trine.runtime.session import open_source
+
+Array = Any
+torch.set_num_threads(1)  # thread pools of two libraries in one process wait for each other
+CLOSE = {"rtol": 1e-10, "atol": 1e-12}  # float64, sums in another order
+CLOSE32 = {"rtol": 1e-5, "atol": 1e-5}  # float32 has 7 digits; likewise
+
+
+def hole(*dims: int | str, name: str = "x", role: Any = "data", dtype: DType = DType.f32) -> Value:
+    return Input(name, Type(dims, dtype), role)()
+
+
+# -- fused optimizers ----------------------------------------------------------------------------
+
+UPDATES: list[Update] = [
+    Adam(), Adam(0.8, 0.99, 1e-6, 0.1), Adam(decay=0.05, decoupled=True), Adam(0.5, 0.9, 1e-3, 0.0, True),
+    Sgd(), Sgd(decay=0.1), Sgd(0.9), Sgd(0.9, True, 0.1), Sgd(0.5, False, 0.01),
+]  # fmt: skip
+
+
+def update_graph(op: Update, dtype: DType) -> tuple[Graph, dict[str, Array]]:
+    """Three parameters, one of them without decay, whose gradients are all laid out differently."""
+    rng = np.random.default_rng(0)
+    lr, step = (hole(name=name, role="hyper", dtype=DType.f64) for name in ("lr", "step"))
+    g = hole(4, 3, name="g", dtype=dtype)
+    gradients = {
+        "a": Transpose((1, 0))(g),
+        "b": g * 2.0,
+        "c": constant(np.broadcast_to(np.asarray(0.5, dtype.numpy), (2,))),
+    }
+    inputs, updates, arrays = [lr, step, g], {}, {}
+    for name, gradient in gradients.items():
+        mine = replace(op, decay=0.0) if name == "b" else op  # type: ignore[type-var]
+        state = [
+            hole(*gradient.shape, name=n, role="buffer", dtype=dtype)
+            for n in (name, *(f"{name}/{s}" for s in op.slots))
+        ]
+        made = mine(state[0], gradient, *state[1:], lr, step)
+        inputs += state
+        updates |= {input_of(v).name: new for v, new in zip(state, made.items(), strict=True)}
+        arrays |= {
+            input_of(v).name: rng.uniform(0.0 if "/" in input_of(v).name else -1.0, 1.0, v.shape).astype(dtype.numpy)
+            for v in state
+        }
+    return Graph("update", tuple(inputs), {}, updates), arrays
+
+
+@pytest.mark.parametrize("dtype", [DType.f32, DType.f64])
+@pytest.mark.parametrize("op", UPDATES, ids=repr)
+def test_fused_updates_are_those_of_the_graph(op: Update, dtype: DType) -> None:
+    graph, arrays = update_graph(op, dtype)
+    state = BACKEND.state(arrays)
+    run = BACKEND.compile(graph, state)
+    rng = np.random.default_rng(1)
+    rtol = 1e-6 if dtype is DType.f32 else 1e-12  # a digit more than the element type rounds to
+    for step in range(5):
+        feeds = {
+            "g": rng.normal(size=(4, 3)).astype(dtype.numpy), "lr": np.asarray(0.1 / (step + 1)),
+            "step": np.asarray(float(step)),
+        }  # fmt: skip
+        expected = evaluate(graph.updates.values(), feeds | arrays)
+        run(feeds)
+        arrays = dict(zip(graph.updates, expected, strict=True))
+        for name, array in state.read().items():
+            np.testing.assert_allclose(array, arrays[name], rtol=rtol, atol=rtol, err_msg=name)
+
+
+def test_fused_kernels_are_used() -> None:
+    for op, kernel in ((Adam(), "_fused_adam_"), (Adam(decoupled=True), "_fused_adamw_"), (Sgd(0.9), "_fused_sgd_")):
+        graph, _ = update_graph(op, DType.f32)
+        assert Program(graph).source.count(kernel) == (1 if op.decay == 0.0 else 2)
+
+
+def test_updates_that_something_reads_are_not_fused() -> None:
+    graph, arrays = update_graph(Adam(), DType.f64)
+    new = graph.updates["a"]
+    seen = Graph("g", graph.inputs, {"new": new, "twice": new * 2.0}, graph.updates)
+    feeds = {"g": np.ones((4, 3)), "lr": np.asarray(0.1), "step": np.asarray(0.0)}
+    expected = evaluate(seen.roots, feeds | arrays)
+    state = BACKEND.state(arrays)
+    found = BACKEND.compile(seen, state)(feeds)
+    np.testing.assert_allclose(found["new"], expected[0], **CLOSE)
+    np.testing.assert_allclose(found["twice"], expected[1], **CLOSE)
+    np.testing.assert_allclose(state.read()["a"], expected[0], **CLOSE)
+
+
+def test_gradients_that_are_parameters() -> None:
+    """Of the product of a and b: each one's gradient is the other, before the step."""
+    lr, step = (hole(name=name, role="hyper", dtype=DType.f64) for name in ("lr", "step"))
+    a, b = (hole(3, name=name, role="param", dtype=DType.f64) for name in "ab")
+    updates = {"a": Sgd()(a, b, lr, step).items()[0], "b": Sgd()(b, a, lr, step).items()[0]}
+    arrays = {"a": np.array([1.0, 2.0, 3.0]), "b": np.array([10.0, 20.0, 30.0])}
+    state = BACKEND.state(arrays)
+    BACKEND.compile(Graph("g", (a, b, lr, step), {}, updates), state)({"lr": np.asarray(0.1), "step": np.asarray(0.0)})
+    np.testing.assert_allclose(state.read()["a"], arrays["a"] - 0.1 * arrays["b"], **CLOSE)
+    np.testing.assert_allclose(state.read()["b"], arrays["b"] - 0.1 * arrays["a"], **CLOSE)
+
+
+# -- state, feeds, threads -----------------------------------------------------------------------
+
+
+def test_updates_read_the_state_before_the_step() -> None:
+    a, b = (hole(2, 2, name=name, role="buffer", dtype=DType.f64) for name in "ab")
+    turn = Transpose((1, 0))
+    start = {"a": np.array([[1.0, 2.0], [3.0, 4.0]]), "b": np.array([[10.0, 20.0], [30.0, 40.0]])}
+    for new_a, new_b in ((b, a), (turn(a), b), (turn(b), turn(a)), (a + b, a), (Flip(0)(turn(a)), turn(a + b))):
+        outputs = {"old": a, "turned": turn(a), "flat": Reshape((4,))(b), "new": new_a}
+        graph = Graph("g", (a, b), outputs, {"a": new_a, "b": new_b})
+        expected = evaluate(graph.roots, start)
+        state = BACKEND.state(start)
+        found = BACKEND.compile(graph, state)({})
+        for array, right in zip([*found.values(), *state.read().values()], expected, strict=True):
+            np.testing.assert_array_equal(array, right)
+
+
+def test_state_is_copied_in_and_out() -> None:
+    start = {"a": np.zeros(2), "n": np.asarray(1.0)}
+    state = BACKEND.state(start)
+    start["a"][:] = 7
+    state.read()["a"][:] = 8
+    assert state.read()["a"].tolist() == [0, 0]
+    state.write({"a": np.ones(2, np.float32), "n": np.asarray(3.0)})
+    assert (state.read()["a"].tolist(), state.read()["a"].dtype, state.read()["n"]) == ([1, 1], np.float64, 3.0)
+    with pytest.raises(ValueError, match="a: "):
+        state.write({"a": np.ones(3)})
+    with pytest.raises(KeyError):
+        state.write({"b": np.ones(3)})
+
+
+def test_feeds_may_lie_in_memory_as_they_like() -> None:
+    x = hole("N", 3, dtype=DType.f64)
+    run = BACKEND.compile(Graph("g", (x,), {"y": x + 1.0, "x": x}), BACKEND.state({}))
+    a = np.arange(6.0).reshape(2, 3)
+    frozen = a.copy()
+    frozen.flags.writeable = False
+    for layout in (a, a[::-1, ::-1], np.asfortranarray(a), frozen, np.broadcast_to(a[:1], (4, 3))):
+        np.testing.assert_array_equal(run({"x": layout})["y"], layout + 1)
+    found = run({"x": a})
+    found["x"][:] = 9
+    assert a[0, 0] == 0
+
+
+def test_no_autograd_graph_is_recorded() -> None:
+    seen: list[torch.Tensor] = []
+    w = hole(2, 3, name="w", role="param")
+    x = hole("N", 3)
+    state = BACKEND.state({"w": np.ones((2, 3), np.float32)})
+    graph = Graph("g", (x, w), {"y": Linear()(x, w)}, {"w": w * 0.5})
+    run = BACKEND.compile(graph, state)
+    state.tensors["w"].requires_grad_(True)  # even then
+    original = torch.Tensor.cpu
+    try:
+        torch.Tensor.cpu = lambda self: seen.append(self) or original(self)  # type: ignore[assignment,func-returns-value]
+        run({"x": np.ones((1, 3), np.float32)})
+    finally:
+        torch.Tensor.cpu = original  # type: ignore[method-assign]
+    assert seen
+    assert not any(tensor.requires_grad for tensor in seen)
+
+
+def test_calls_from_many_threads() -> None:
+    x = y = hole("N", 50, dtype=DType.f64)
+    for _ in range(20):
+        y = Tanh()(y * 1.1 + 0.1)
+    count = hole(name="count", role="buffer", dtype=DType.f64)
+    state = BACKEND.state({"count": np.asarray(0.0)})
+    run = BACKEND.compile(Graph("g", (x, count), {"y": y}, {"count": count + 1.0}), state)
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(20):
+            a = rng.normal(size=(rng.integers(1, 5), 50))
+            if not np.allclose(run({"x": a})["y"], evaluate([y], {"x": a})[0], **CLOSE):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert state.read()["count"] == 120
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_another_device() -> None:
+    graph, arrays = update_graph(Adam(decay=0.1, decoupled=True), DType.f64)
+    feeds = {"g": np.ones((4, 3)), "lr": np.asarray(0.1), "step": np.asarray(0.0)}
+    backend = TorchBackend("cuda")
+    state = backend.state(arrays)
+    assert all(t.is_cuda for t in state.tensors.values())
+    backend.compile(graph, state)(feeds)
+    for name, right in zip(graph.updates, evaluate(graph.updates.values(), feeds | arrays), strict=True):
+        np.testing.assert_allclose(state.read()[name], right, **CLOSE)
+
+
+def test_native_says_what_runs_as_it_is() -> None:
+    relu = Relu()(hole(2))
+    assert BACKEND.native(relu) and native(relu) and _kept(relu)
+    assert "torch.relu" in BACKEND.source(Model(Graph("g", (hole(2),), {"y": relu})))
+
+
+# -- the exported module -------------------------------------------------------------------------
+
+# Run in a process where trine cannot be imported: predict, then a few steps of plain PyTorch.
+RUNNER = """
+import importlib.util, json, sys
+sys.modules["trine"] = None
+import numpy as np
+import torch
+torch.set_num_threads(1)
+path, feeds = sys.argv[1:3]
+spec = importlib.util.spec_from_file_location("exported", path)
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+network = module.load()
+arrays = np.load(feeds)
+inputs = [torch.from_numpy(arrays[name]) for name in arrays.files]
+with torch.no_grad():
+    found = network(*inputs)
+found = found if isinstance(found, dict) else {"": found}
+np.savez(path + ".out.npz", **{name: t.numpy() for name, t in found.items()})
+network.train()
+optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+losses = []
+for _ in range(6):
+    out = network(*inputs)
+    out = out if isinstance(out, dict) else {"": out}
+    loss = sum((t.double() ** 2).mean() for t in out.values() if t.requires_grad)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    losses.append(float(loss.detach()))
+grads = {name: p.grad is not None and bool(torch.isfinite(p.grad).all()) for name, p in network.named_parameters()}
+print(json.dumps({"losses": losses, "grads": grads, "keys": sorted(network.state_dict())}))
+"""
+
+
+def run_file(path: Path, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The outputs of an exported file in a process of its own, and how training it went."""
+    inputs = path.with_suffix(".in.npz")
+    np.savez(inputs, **feeds)
+    command = [sys.executable, "-c", RUNNER, str(path), str(inputs)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=path.parent, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    with np.load(f"{path}.out.npz") as found:
+        return {name: found[name] for name in found.files}, json.loads(done.stdout)
+
+
+def module_of(model: Model, path: Path) -> Any:
+    """The exported module, loaded into this process."""
+    BACKEND.export(model, path, {"made from": "a test"})
+    namespace: dict[str, Any] = {"__name__": "exported", "__file__": str(path)}
+    exec(compile(path.read_text(), str(path), "exec"), namespace)  # forty processes would take minutes
+    return namespace["load"]()
+
+
+def check_module(model: Model, path: Path, batches: list[dict[str, Array]]) -> Any:
+    """Every output, for every batch, against NumPy's."""
+    network = module_of(model, path)
+    reference = numpy_backend.BACKEND.compile(model.graph, numpy_backend.BACKEND.state(model.weights))
+    for feeds in batches:
+        with torch.no_grad():
+            found = network(*(torch.from_numpy(feeds[input_of(v).name]) for v in model.graph.by_role("data")))
+        found = found if isinstance(found, dict) else {next(iter(model.graph.outputs)): found}
+        expected = reference(feeds)
+        assert list(found) == list(expected)
+        for name, array in expected.items():
+            assert found[name].numpy().dtype == array.dtype
+            np.testing.assert_allclose(found[name].numpy(), array, **CLOSE32, err_msg=name)
+    return network
+
+
+def from_spec(inputs: str, layers: str, fold: bool = True) -> Model:
+    graph = build(
+        read_string(f"spec: 1\nname: a-net\nmodel: {{inputs: {{{inputs}}}, layers: {layers}}}\n"), "infer"
+    ).graph
+    weights = {input_of(v).name: initialise(v, 0) for v in graph.by_role("param", "buffer")}
+    model = Model(graph, weights)
+    return for_inference(model)[0] if fold else model
+
+
+def test_an_exported_network_predicts_and_trains_without_trine(tmp_path: Path) -> None:
+    spec, weights = open_source("zoo:vision/digits-cnn")
+    model = for_inference(Model(build(spec, "infer").graph, weights))[0]
+    path = tmp_path / "digits_torch.py"
+    BACKEND.export(model, path, {"spec": spec.name})
+    feeds = {"image": np.random.default_rng(0).uniform(size=(3, 8, 8)).astype(np.float32)}
+    found, training = run_file(path, feeds)
+    expected = numpy_backend.BACKEND.compile(model.graph, numpy_backend.BACKEND.state(model.weights))(feeds)
+    np.testing.assert_allclose(found[""], expected["logits"], **CLOSE32)
+    assert training["losses"][-1] < training["losses"][0]
+    assert all(training["grads"].values())
+    params = {input_of(v).name for v in model.graph.by_role("param", "buffer")}
+    assert set(training["keys"]) == params == set(load_file(tmp_path / "digits_torch.safetensors"))
+    source = path.read_text()
+    assert "class DigitsCnn(nn.Module):" in source
+    assert "def forward(self, image):" in source
+    assert "# stage_1" in source
+    assert "trine" not in source.split('"""', 2)[2]
+
+
+SPECS = {
+    "mlp": ("x: 'float[6]'", "[{linear: 8}, batch_norm, gelu, {dropout: 0.5}, {linear: 3}, layer_norm, softmax]", (6,)),
+    "cnn": (
+        "x: 'float[2, 7, 6]'",
+        "[{conv: {filters: 4}}, batch_norm, relu, {max_pool: 2}, {conv: {filters: 4, groups: 4}},"
+        " {avg_pool: {kernel: 3, stride: 1, padding: same}}, {conv: {filters: 6, groups: 2}}, global_avg_pool,"
+        " {linear: 2}]",
+        (2, 7, 6),
+    ),
+    "volume": ("x: 'float[1, 4, 4, 4]'", "[{conv: {filters: 2, stride: 2}}, mish, flatten, {linear: 2}]", (1, 4, 4, 4)),
+    "steps": ("x: 'float[T, 3]'", "[{conv: {filters: 4}}, layer_norm, {mean: {over: T}}, {linear: 2}]", (5, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_exported_networks(kind: str, tmp_path: Path) -> None:
+    inputs, layers, dims = SPECS[kind]
+    rng = np.random.default_rng(0)
+    shapes = [(n, dims[0] + 2 * (kind == "steps") * n, *dims[1:]) for n in (1, 4)]
+    batches = [{"x": rng.normal(size=shape).astype(np.float32)} for shape in shapes]
+    for fold in (True, False):
+        check_module(from_spec(inputs, layers, fold), tmp_path / "net.py", batches)
+
+
+def test_every_kind_of_line(tmp_path: Path) -> None:
+    """Constants, tables, kernels, transposed convolution, several inputs and outputs, an axis without a size."""
+    x, i, w = hole("N", 2, "T"), hole("N", name="i", dtype=DType.i64), hole(3, 2, 3, name="w", role="param")
+    y = Conv((1,), ((1, 1),), (1,))(x, w)
+    image = Reshape(("N", 1, 2, 2))(Gather(0)(constant(np.arange(16.0).reshape(4, 4), DType.f32), i))
+    kernel = constant(np.arange(4.0).reshape(1, 1, 2, 2), DType.f32)
+    outputs = {
+        "conv": y,
+        "back": ConvInputGrad(("T",), (1,), ((1, 1),), (1,))(y, w),
+        "up": ConvInputGrad((5, 4), (2, 2), ((0, 0), (0, 0)), (1, 1))(image, kernel),
+        "odd": ConvInputGrad((3, 4), (2, 2), ((0, 1), (0, 0)), (1, 1))(image, kernel),
+        "pool": MaxPool((2, 2), (1, 1), ((1, 0), (0, 1)))(image),
+        "rows": ScatterAdd(0, (4,))(image, i),
+        "hot": OneHot(4)(i),
+        "constant": constant(np.arange(3.0), DType.f32),
+        "scalar": constant(2.5, DType.f32),
+        "bounds": Maximum()(Sin()(x), constant(0.1, DType.f32)),
+        "choice": Where()(constant(True, DType.boolean), x, constant(float("inf"), DType.f32)),
+        "mean": Mean((0, 2))(x),
+        "exp": Exp()(constant(1.0, DType.f32)),
+    }
+    rng = np.random.default_rng(0)
+    model = Model(Graph("2nd net", (x, i, w), outputs), {"w": rng.normal(size=(3, 2, 3)).astype(np.float32)})
+    feeds = [
+        {"x": rng.normal(size=(n, 2, 3 + n)).astype(np.float32), "i": rng.integers(0, 4, n)} for n in (1, 3)
+    ]  # fmt: skip
+    check_module(model, tmp_path / "model.py", feeds)
+    assert "class Net2ndNet(nn.Module):" in (tmp_path / "model.py").read_text()
+    assert "F.conv_transpose2d(" in (tmp_path / "model.py").read_text()
+
+
+def test_batch_norm_by_itself_follows_the_mode(tmp_path: Path) -> None:
+    x = hole("N", 3)
+    scale, shift = (hole(3, name=f"norm.{n}", role="param") for n in ("scale", "shift"))
+    mean, var = (hole(3, name=f"norm.{n}", role="buffer") for n in ("mean", "variance"))
+    graph = Graph("norm", (x, scale, shift, mean, var), {"y": BatchNorm()(x, scale, shift, mean, var)})
+    weights = {input_of(v).name: np.ones(3, np.float32) for v in (scale, shift, mean, var)}
+    a = np.random.default_rng(0).normal(2.0, 3.0, (64, 3)).astype(np.float32)
+    network = check_module(Model(graph, weights), tmp_path / "norm.py", [{"x": a}])
+    y = network.train()(torch.from_numpy(a))
+    np.testing.assert_allclose(y.detach().numpy().mean(0), 1.0, atol=1e-5)
+    np.testing.assert_allclose(network.norm.mean.numpy(), 0.9 + 0.1 * a.mean(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["train", "w", "torch", "1", "class", "größe", "self", "type.weight", "F"])
+@pytest.mark.parametrize("dim", ["N", "w", "torch", "x", "device"])
+def test_inputs_parameters_and_axes_may_have_any_name(name: str, dim: str, tmp_path: Path) -> None:
+    with origin(Origin(name)):
+        x, weight = hole(dim, 3, name=name), hole(2, 3, name=f"{name}.w", role="param")
+        other = hole(2, name=f"{name}.w.folded", role="param")
+        y = Cos()(Linear()(x, weight, other))
+        model = Model(
+            Graph(name, (x, weight, other), {"y": y, "mean": Mean((0,))(Sum((1,))(y))}),
+            {f"{name}.w": np.ones((2, 3), np.float32), f"{name}.w.folded": np.ones(2, np.float32)},
+        )
+    network = check_module(model, tmp_path / "net.py", [{name: np.ones((n, 3), np.float32)} for n in (1, 2)])
+    assert sorted(network.state_dict()) == sorted(model.weights)
+
+
+def test_two_exports_are_the_same_bytes(tmp_path: Path) -> None:
+    model = from_spec(*SPECS["cnn"][:2])
+    shuffled = Model(model.graph, dict(reversed(list(model.weights.items()))))
+    for name, each in (("a.py", model), ("b.py", shuffled)):
+        BACKEND.export(each, tmp_path / name, {"version": "1"})
+    for suffix in (".py", ".safetensors"):
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.py", "a.safetensors", "b.py", "b.safetensors"]
+
+
+def test_words_from_outside_stay_words() -> None:
+    x = hole("N", 2, name='in"""put\\')
+    model = Model(Graph('""" + name', (x,), {'out"""put\\': x * 2.0}))
+    source, _ = module_source(model, {"note": 'a """ quote and a \\ backslash', '"""': "import os"})
+    namespace: dict[str, Any] = {"__name__": "exported"}
+    exec(source, namespace)
+    assert "os" not in namespace
