@@ -55,7 +55,12 @@ set_option = click.option(
     help="Override a value of the spec; may be given several times.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to read.")
-backend_option = click.option("--backend", default="numpy", show_default=True, help="What runs the network.")
+backend_option = click.option(
+    "--backend",
+    default="numpy",
+    show_default=True,
+    help="What runs the network: numpy, torch (torch:cuda names a device) or onnx.",
+)
 
 
 def out() -> Console:

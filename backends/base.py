@@ -55,15 +55,21 @@ class BackendError(RuntimeError):
     """A backend that does not exist, or whose packages are not installed."""
 
 
-def load(name: str) -> Backend:
-    """The backend called `name`, imported on demand; raises `BackendError`."""
+def load(text: str) -> Backend:
+    """The backend called `numpy`, `torch` or `onnx`, imported on demand; `torch:cuda` names a device.
+
+    Raises `BackendError`.
+    """
+    name, _, device = text.partition(":")
     if name not in NAMES:
         raise BackendError(f"there is no backend `{name}`: expected {' or '.join(f'`{n}`' for n in NAMES)}")
+    if device and name != "torch":
+        raise BackendError(f"the backend `{name}` runs on the CPU alone: only `torch` takes a device, as `torch:cuda`")
     try:
         module = importlib.import_module(f".{name}", __package__)
     except ImportError as error:
         raise BackendError(
             f"the backend `{name}` needs the package `{error.name}`: pip install 'trine[{name}]'"
         ) from error
-    backend: Backend = module.BACKEND
+    backend: Backend = module.on_device(device) if device else module.BACKEND
     return backend

@@ -10,11 +10,14 @@ import numpy as np
 
 from ..backends.base import Backend
 from ..backends.base import load as load_backend
+from ..backends.executable import sizes_of
 from ..compiler.build import Head, build
 from ..compiler.initialisers import initialise
-from ..compiler.ir import Array, Type, input_of
+from ..compiler.ir import Array, IRError, Type, input_of
 from ..compiler.passes import Model, Record, for_inference
+from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.reader import Spec
+from ..compiler.spec.signatures import spec_type
 from .artefacts import open_artefact
 from .data import DataError, Dataset, Fitted, Table, from_arrays, transform
 from .evaluation import Evaluator, Outcome, batches, metrics_of
@@ -103,12 +106,34 @@ class LoadedModel:
         return self.decode(self.predict_arrays(inputs))
 
     def predict_arrays(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The network's raw predictions for encoded inputs: probabilities or numbers, by target."""
-        run = self._compiled()
+        """The network's raw predictions for encoded inputs: probabilities or numbers, by target.
+
+        Raises `DataError` for inputs that are missing, unknown, or not of the declared type.
+        """
+        run, inputs = self._compiled(), self._checked(inputs)
         parts = [run(feeds) for feeds in batches(inputs, self.spec.sections.evaluate.batch)]
         if not parts:
             raise DataError("there are no rows to predict")
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _checked(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """The inputs as arrays of their declared types."""
+        for name in inputs:
+            if name not in self.inputs:
+                raise DataError(f"the model has no input `{name}`: {hint(name, self.inputs)}")
+        found: dict[str, Array] = {}
+        for name, t in self.inputs.items():
+            if name not in inputs:
+                raise DataError(f"the model's input `{name}` is missing: {spec_type(t)} for each row")
+            array = np.asarray(inputs[name])
+            if array.dtype.kind not in ("biuf" if t.dtype.floating else "biu"):
+                raise DataError(f"the model's input `{name}` is {spec_type(t)}, got an array of {array.dtype}")
+            found[name] = array.astype(t.dtype.numpy, copy=False)
+        try:
+            sizes_of(self.inputs, found)
+        except IRError as error:
+            raise DataError(f"what was given does not fit the model's input {error}") from None
+        return found
 
     def decode(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """Raw predictions as people read them."""

@@ -86,6 +86,20 @@ def test_predict_says_what_does_not_fit(run: Path) -> None:
         model.predict({"features": np.zeros((2, 9))})
 
 
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "`patient` is missing"),
+        ({"patients": np.zeros((2, 10))}, "did you mean `patient`"),
+        ({"patient": np.zeros((2, 9))}, "expected f32\\[N, 10\\]"),
+        ({"patient": np.array([["a"] * 10])}, "float"),
+    ],
+)
+def test_arrays_are_checked_against_the_signature(run: Path, inputs: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(trine.DataError, match=message):
+        trine.load(run).predict_arrays(inputs)
+
+
 def test_predictions_from_several_threads(run: Path) -> None:
     model = trine.load(run)
     rng = np.random.default_rng(0)

@@ -59,6 +59,8 @@ def test_check(tmp_path: Path) -> None:
         (["check", "nothing.yaml"], 2, "cannot read `nothing.yaml`"),
         (["train", "zoo:vision/digits-mpl"], 2, "did you mean `vision/digits-mlp`?"),
         (["train", "zoo:tabular/wine", "--backend", "abacus"], 2, "there is no backend `abacus`"),
+        (["train", "zoo:tabular/wine", "--backend", "torch:quantum"], 2, "no device `quantum`"),
+        (["train", "zoo:tabular/wine", "--backend", "numpy:cuda"], 2, "only `torch` takes a device"),
         (["train", "zoo:tabular/wine", "--set", "data.source=csv:none.csv"], 3, "none.csv"),
         (["check", "zoo:tabular/wine", "--set", "train.batch=none"], 2, "a whole number of at least 1"),
         (["check", "zoo:tabular/wine", "--set", "nonsense"], 2, "a.b=value"),

@@ -16,6 +16,7 @@ from ...compiler.ir import Array, Const, Graph, Input, Item, Value, input_of, or
 from ...compiler.ops import conv, elementwise, reduce, shape
 from ...compiler.ops.optim import Adam, Sgd
 from ...compiler.passes import Model
+from ..base import BackendError
 from ..executable import Run, Specialised, lower
 from ..source import Writer, hint_of
 from . import export as exporting
@@ -235,3 +236,12 @@ class TorchBackend:
 
 
 BACKEND = TorchBackend()
+
+
+def on_device(device: str) -> TorchBackend:
+    """The backend on a device such as `cuda`; raises `BackendError` where there is none."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BackendError(f"PyTorch finds no device `{device}` here: {str(error).splitlines()[0]}") from error
+    return TorchBackend(device)
