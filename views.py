@@ -66,8 +66,10 @@ def _settings(path: str, value: Any, span: Span | None) -> Iterator[Setting]:
         yield from _node_settings(path, value)
     elif isinstance(value, Call):
         yield Setting(path, value.name, _place(value.span or span))
+        # A split's arguments stand beside its name, in `data.split` itself.
+        inner = path if path == "data.split" else f"{path}.{value.name}"
         for name, argument in value.args.items():
-            yield from _settings(f"{path}.{value.name}.{name}", argument, value.spans.get(name))
+            yield from _settings(f"{inner}.{name}", argument, value.spans.get(name))
     elif dataclasses.is_dataclass(value) and hasattr(value, "spans"):
         for field in dataclasses.fields(value):
             yield from _settings(f"{path}.{field.name}", getattr(value, field.name), value.spans.get(field.name))

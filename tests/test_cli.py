@@ -112,6 +112,16 @@ def test_show_tells_where_values_come_from(tmp_path: Path) -> None:
     assert "Adam(" in ok("show", "zoo:tabular/wine", "--stage", "train")
 
 
+def test_what_show_shows_can_be_set(tmp_path: Path) -> None:
+    ok("init", "wine.yaml", cwd=tmp_path)
+    path = tmp_path / "wine.yaml"
+    path.write_text(path.read_text().replace("{adamw: {lr: 5e-3, weight_decay: 0.05}}", "adamw"))
+    for name, value in (("train.optimizer.adamw.lr", 0.25), ("data.split.valid", 0.25), ("evaluate.batch", 64)):
+        changed = {"data.split.valid": ["--set", "data.split.train=0.55"]}.get(name, [])
+        data = json.loads(ok("show", "wine.yaml", "--set", f"{name}={value}", *changed, "--json", cwd=tmp_path))
+        assert {s["path"]: (s["value"], s["source"]) for s in data["settings"]}[name] == (value, "--set")
+
+
 def test_plan_counts(tmp_path: Path) -> None:
     rows = json.loads(ok("plan", "zoo:vision/digits-mlp", "--json"))["steps"]
     assert {r["step"]: r["parameters"] for r in rows if r["parameters"]} == {"linear_1": 64 * 128 + 128, "logits": 1290}

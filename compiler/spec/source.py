@@ -361,10 +361,15 @@ def from_plain(value: Plain, span: Span) -> Node:
 
 
 def with_key(node: Node, path: list[str], value: Node, key_span: Span) -> Node:
-    """`node` with the value at `path` replaced or added; raises `NoSuchPlace` where there is none."""
+    """`node` with the value at `path` replaced or added; raises `NoSuchPlace` where there is none.
+
+    A name that stands alone takes arguments under itself: `adam` becomes `{adam: {lr: …}}`.
+    """
     if not path:
         return value
     data = {} if node.data is None else node.data
+    if data == path[0] and len(path) > 1:
+        data = {Key(path[0], node.span): Node(None, node.span)}
     if isinstance(data, list) and path[0].isdigit() and int(path[0]) < len(data):
         index = int(path[0])
         return replace(node, data=[*data[:index], with_key(data[index], path[1:], value, key_span), *data[index + 1 :]])
