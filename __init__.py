@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .runtime.checkpoints import ArtefactError
     from .runtime.data import DataError
     from .runtime.model import LoadedModel
-    from .runtime.session import Trained, UsageError
+    from .runtime.session import Trained
+    from .runtime.specs import UsageError
     from .runtime.trainer import TrainingError
 
 __all__ = [
@@ -52,7 +53,7 @@ _HOMES = {
     "DataError": ".runtime.data",
     "LoadedModel": ".runtime.model",
     "Trained": ".runtime.session",
-    "UsageError": ".runtime.session",
+    "UsageError": ".runtime.specs",
     "TrainingError": ".runtime.trainer",
 }
 

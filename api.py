@@ -42,9 +42,9 @@ def train(
         rows without a split of their own are split as the spec says.
     Raises `SpecError`, `DataError`, `UsageError`, `TrainingError`, `ArtefactError`, `BackendError`.
     """
-    from .runtime import session
+    from .runtime import session, specs
 
-    opened = session.open_spec(spec, _texts(set))
+    opened = specs.open_spec(spec, _texts(set))
     folder = None if out is None else Path(out)
     return session.train(opened, folder, backend, resume=resume, overwrite=overwrite, data=data)
 

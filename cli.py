@@ -88,7 +88,7 @@ def init(path: Path, template: str, force: bool) -> None:
     trine init my-model.yaml --template vision/digits-cnn
     """
     from .files import write_atomically
-    from .runtime.session import UsageError, spec_path
+    from .runtime.specs import UsageError, spec_path
 
     source = spec_path(f"zoo:{template.removeprefix('zoo:')}")
     if path.exists() and not force:
@@ -113,7 +113,7 @@ def check(specs: Sequence[str], overrides: Sequence[str], as_json: bool) -> None
     trine check my-model.yaml
     """
     from .compiler.spec.diagnostics import SpecError
-    from .runtime.session import open_spec
+    from .runtime.specs import open_spec
     from .views import print_report
 
     failed, found = False, []
@@ -180,7 +180,7 @@ def show(spec: str, overrides: Sequence[str], stage: str | None, as_json: bool) 
     from .compiler.build import build
     from .runtime.artefacts import is_artefact
     from .runtime.model import load
-    from .runtime.session import open_spec
+    from .runtime.specs import open_spec
     from .views import settings, settings_table, steps_table
 
     opened = load(spec).spec if is_artefact(spec) else open_spec(spec, overrides)
@@ -246,7 +246,7 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, as_js
     from .runtime.artefacts import is_artefact
     from .runtime.data import load_dataset
     from .runtime.model import inference_model, initial_weights, load
-    from .runtime.session import open_spec
+    from .runtime.specs import open_spec
     from .views import memory_line, passes_table, plan_rows, plan_table, support_line
 
     opened = load(spec).spec if is_artefact(spec) else open_spec(spec, overrides)
@@ -279,10 +279,10 @@ def schema() -> None:
     trine schema > trine.schema.json
     """
     from . import runtime
+    from .compiler import build
     from .compiler.spec.schema import schema as made
-    from .runtime import session
 
-    assert runtime and session
+    assert runtime and build  # importing them fills the registries
     print_json(made())
 
 
@@ -371,11 +371,11 @@ def train(
     Example:
     trine train zoo:vision/digits-mlp --set train.epochs=10 --out runs/first
     """
-    from .runtime import session
+    from .runtime import session, specs
     from .runtime.progress import Silent, listener
     from .views import metrics_table
 
-    opened = session.open_spec(spec, overrides)
+    opened = specs.open_spec(spec, overrides)
     folder = folder or Path("runs") / opened.name
     console = out()
     shown = Silent() if quiet or as_json else listener(console)
@@ -480,7 +480,7 @@ def _explain(error: Exception) -> int:
     from .runtime.checkpoints import ArtefactError
     from .runtime.data import DataError
     from .runtime.runs import RunExists
-    from .runtime.session import UsageError
+    from .runtime.specs import UsageError
     from .runtime.trainer import Interrupted, TrainingError
     from .views import print_report
 

@@ -19,9 +19,9 @@ from .compiler.spec.kinds import Param, argument_docs, params_of, section_params
 from .compiler.spec.registry import REGISTRIES, Call, Entry, Registry
 from .compiler.spec.sections import Checkpoint, Data, EarlyStopping, Evaluate, Model, Sections, Train
 from .compiler.spec.steps import arity
-from .runtime import session
+from .runtime import specs
 
-assert ops and session  # importing them fills the registries
+assert ops and specs  # importing them fills the registries
 
 ALL = (*REGISTRIES, INITIALISERS)
 SECTIONS: dict[str, type] = {
@@ -45,7 +45,7 @@ def index() -> str:
     parts = ["`trine docs <name>` explains each of these.\n"]
     parts += [f"**{plural(registry)}**: {', '.join(registry)}\n" for registry in ALL]
     parts.append(f"**sections**: {', '.join(SECTIONS)}\n")
-    parts.append(f"**zoo**: {', '.join(session.zoo())}\n")
+    parts.append(f"**zoo**: {', '.join(specs.zoo())}\n")
     parts.append(f"**error codes**: {', '.join(CODES)}\n")
     parts.append(f"**ops**: {', '.join(sorted(OPS))}")
     return "\n".join(parts)
@@ -62,10 +62,10 @@ def lookup(topic: str) -> str:
     if topic in OPS:
         found.append(_op(OPS[topic]))
     if topic == "zoo":
-        found.append("\n".join(f"- `zoo:{name}`: {_first_comment(path)}" for name, path in session.zoo().items()))
+        found.append("\n".join(f"- `zoo:{name}`: {_first_comment(path)}" for name, path in specs.zoo().items()))
     if not found:
         known = [*(name for registry in ALL for name in registry), *SECTIONS, *OPS, *CODES, "zoo"]
-        raise session.UsageError(f"there is nothing called `{topic}`: {hint(topic, known)}")
+        raise specs.UsageError(f"there is nothing called `{topic}`: {hint(topic, known)}")
     return "\n\n".join(found)
 
 

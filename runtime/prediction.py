@@ -15,7 +15,8 @@ from ..compiler.spec.registry import SOURCES
 from ..files import write_atomically
 from .data import DataError, Table, from_arrays
 from .model import LoadedModel, load
-from .session import UsageError, own_rows
+from .session import own_rows
+from .specs import UsageError
 
 Columns = dict[str, Any]
 

@@ -87,7 +87,7 @@ def test_import_trine_loads_next_to_nothing() -> None:
 
 
 def test_checking_loads_no_heavy_package() -> None:
-    code = "from trine.runtime.session import open_spec; open_spec('zoo:vision/digits-cnn')"
+    code = "from trine.runtime.specs import open_spec; open_spec('zoo:vision/digits-cnn')"
     assert not loaded_by(code) & {"torch", "onnx", "onnxruntime", "sklearn", "scipy", "matplotlib"}
 
 

@@ -8,7 +8,8 @@ import pytest
 import trine
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score
-from trine.runtime.session import open_spec, prepare
+from trine.runtime.session import prepare
+from trine.runtime.specs import open_spec
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,8 @@ from trine.compiler.passes import Model, for_training
 from trine.compiler.rewrite import bind, legalize
 from trine.runtime.progress import Silent
 from trine.runtime.runs import Run
-from trine.runtime.session import open_spec, prepare, train
+from trine.runtime.session import prepare, train
+from trine.runtime.specs import open_spec
 from trine.runtime.trainer import Trainer
 
 Array = Any

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trine
-from trine.runtime.session import open_spec, train
+from trine.runtime.session import train
+from trine.runtime.specs import open_spec
 
 SPEC = """
 spec: 1

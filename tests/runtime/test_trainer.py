@@ -17,7 +17,8 @@ from trine.backends.base import load
 from trine.compiler.ir import DType
 from trine.runtime.checkpoints import checkpoints, load_tensors
 from trine.runtime.runs import Run, RunExists
-from trine.runtime.session import open_spec, prepare, train
+from trine.runtime.session import prepare, train
+from trine.runtime.specs import open_spec
 from trine.runtime.trainer import Trainer
 
 SPEC = """

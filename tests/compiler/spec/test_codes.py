@@ -8,7 +8,7 @@ import trine
 from trine.compiler.spec.codes import CODES, page
 from trine.compiler.spec.diagnostics import SpecError
 from trine.compiler.spec.reader import read_string
-from trine.runtime.session import check_spec
+from trine.runtime.specs import check_spec
 
 ROOT = Path(trine.__file__).parent
 

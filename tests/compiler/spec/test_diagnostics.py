@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from trine.compiler.spec.diagnostics import Report, Span, SpecError, hint, nearest, suggest
 from trine.compiler.spec.reader import read
-from trine.runtime.session import check_spec
+from trine.runtime.specs import check_spec
 
 FILES = {
     "one.yaml": "blocks:\n  use: two.yaml\n  b: {layers: [relu]}\n",

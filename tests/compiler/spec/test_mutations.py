@@ -13,7 +13,7 @@ import trine
 from trine.compiler.spec.diagnostics import Report, Span, SpecError
 from trine.compiler.spec.reader import interpret, read
 from trine.compiler.spec.source import from_plain, read_text
-from trine.runtime.session import check_spec
+from trine.runtime.specs import check_spec
 
 CHUNKS, PER_CHUNK = 20, 250
 SECONDS = 2.0

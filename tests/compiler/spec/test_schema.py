@@ -13,7 +13,7 @@ from trine.compiler.spec.reader import read_string
 from trine.compiler.spec.registry import LAYERS, LOSSES, REGISTRIES
 from trine.compiler.spec.schema import schema
 from trine.compiler.spec.source import read_text
-from trine.runtime.session import check_spec
+from trine.runtime.specs import check_spec
 
 SPECS = sorted((Path(trine.__file__).parent / "specs").rglob("*.yaml"))
 SCHEMA = schema()

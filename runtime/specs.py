@@ -1,0 +1,95 @@
+"""Opening specs: by path or by name in the zoo, with every problem of one told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+
+from ..compiler.build import Network, build
+from ..compiler.spec.diagnostics import Report, SpecError, hint
+from ..compiler.spec.reader import Spec, read
+from .data import declare_fields, declare_options
+from .metrics import check_metric
+
+ZOO = "zoo:"
+
+
+class UsageError(Exception):
+    """A command that cannot be carried out as it was given (exit code 2)."""
+
+
+def zoo() -> dict[str, Path]:
+    """The specs that ship with trine, by name: `vision/digits-mlp`."""
+    root = Path(str(resources.files(__package__.rpartition(".")[0]))) / "specs"
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.glob("*/*.yaml"))}
+
+
+def spec_path(name: str | Path) -> Path:
+    """The file that a name stands for: a path, or `zoo:<family>/<name>`; raises `UsageError`."""
+    text = str(name)
+    if not text.startswith(ZOO):
+        return Path(name)
+    known = zoo()
+    found = known.get(text.removeprefix(ZOO))
+    if found is None:
+        raise UsageError(f"the zoo has no `{text.removeprefix(ZOO)}`: {hint(text.removeprefix(ZOO), known)}")
+    return found
+
+
+def open_spec(name: str | Path, overrides: Iterable[str] = (), sizes: Mapping[str, int] | None = None) -> Spec:
+    """Read and check a spec; raises `SpecError` with all of its problems at once."""
+    label = str(name) if str(name).startswith(ZOO) else None
+    spec = read(spec_path(name), overrides, sizes, label)
+    check_spec(spec)
+    return spec
+
+
+def check_spec(spec: Spec) -> None:
+    """Raise `SpecError` with every problem of sections, steps, losses, fields and metrics."""
+    problems = Report(spec.report.sources, dict(spec.report.diagnostics))
+    network: Network | None = None
+    try:
+        network = build(spec, "train")
+    except SpecError as error:
+        problems.diagnostics.update(error.report.diagnostics)
+    data = spec.sections.data
+    if data is not None:
+        declare_fields(data, spec.scope, problems)
+        declare_options(data, spec.scope, problems)
+    if network is not None and network.heads:
+        _check_metrics(spec, network, problems)
+    problems.check()
+
+
+def _check_metrics(spec: Spec, network: Network, problems: Report) -> None:
+    """Every metric fits some loss, early stopping watches one of them, and the schedule can be followed."""
+    for call in spec.sections.evaluate.metrics:
+        texts = [check_metric(call, head.task, head.loss) for head in network.heads]
+        if all(texts) and call.span is not None:
+            problems.error("E230", str(texts[0]), call.span)
+    train = spec.sections.train
+    if train is None:
+        return
+    stopping = train.early_stopping
+    if stopping is not None and stopping.monitor.startswith("valid/"):
+        known = [f"valid/{name}" for name in _computed(spec, network)]
+        if stopping.monitor not in known:
+            span = stopping.spans.get("monitor") or train.spans["early_stopping"]
+            message = f"early stopping watches `{stopping.monitor}`, which is not computed"
+            problems.error("E230", message, span, help=hint(stopping.monitor, known))
+    if train.schedule is not None and train.length.unit == "sec":
+        try:
+            train.schedule().factor(0, None, 1)
+        except ValueError as error:
+            problems.error("E204", str(error), train.spans["schedule"])
+
+
+def _computed(spec: Spec, network: Network) -> list[str]:
+    """The names of the numbers that evaluation gives."""
+    names = ["loss"]
+    for head in network.heads:
+        prefix = f"{head.key}/" if len(network.heads) > 1 else ""
+        fitting = [call for call in spec.sections.evaluate.metrics if check_metric(call, head.task) is None]
+        names += [prefix + call.name for call in fitting]
+    return names
