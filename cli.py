@@ -10,10 +10,14 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .compiler.spec.diagnostics import Report
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -64,10 +68,16 @@ backend_option = click.option(
 
 
 def out() -> Console:
+    """Where results are printed."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else 120)
 
 
 def err() -> Console:
+    """Where messages are printed."""
+    from rich.console import Console
+
     return Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 
@@ -102,6 +112,12 @@ def init(path: Path, template: str, force: bool) -> None:
     click.echo(f"wrote {path}: check it with `trine check {path}`, train it with `trine train {path}`")
 
 
+def _print_report(report: Report) -> None:
+    from .views import print_report
+
+    print_report(err(), report)
+
+
 @command("check")
 @click.argument("specs", nargs=-1, required=True)
 @set_option
@@ -114,7 +130,6 @@ def check(specs: Sequence[str], overrides: Sequence[str], as_json: bool) -> None
     """
     from .compiler.spec.diagnostics import SpecError
     from .runtime.specs import open_spec
-    from .views import print_report
 
     failed, found = False, []
     for name in specs:
@@ -124,7 +139,7 @@ def check(specs: Sequence[str], overrides: Sequence[str], as_json: bool) -> None
             failed = True
             found += [d.as_json() for d in error.diagnostics]
             if not as_json:
-                print_report(err(), error.report)
+                _print_report(error.report)
         else:
             if not as_json:
                 click.echo(f"{name}: ok")
@@ -482,13 +497,12 @@ def _explain(error: Exception) -> int:
     from .runtime.runs import RunExists
     from .runtime.specs import UsageError
     from .runtime.trainer import Interrupted, TrainingError
-    from .views import print_report
 
     if isinstance(error, SpecError):
         if "--json" in sys.argv:
             print_json({"ok": False, "diagnostics": [d.as_json() for d in error.diagnostics]})
         else:
-            print_report(err(), error.report)
+            _print_report(error.report)
         return 2
     if isinstance(error, Interrupted):
         err().print(f"stopped by {error}: the run was saved; `--resume` goes on", highlight=False)

@@ -119,3 +119,14 @@ def test_every_module_is_tracked() -> None:
     """A pattern in .gitignore can swallow a folder of ours unseen."""
     command = ["git", "check-ignore", *(str(path.relative_to(ROOT)) for path in modules())]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == ""
+
+
+@pytest.mark.parametrize("module", ["specs", "model", "session", "artefacts"])
+def test_whatever_opens_specs_knows_all_names(module: str) -> None:
+    """A registry that is filled only by chance makes right specs look wrong."""
+    script = (
+        f"import trine.runtime.{module}; from trine.compiler.spec.registry import REGISTRIES; "
+        "print(*(r.noun for r in REGISTRIES if not r._entries))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import layers as _layers  # noqa: F401 (registers the layers)
 from .. import optimizers as _optimizers  # noqa: F401 (registers the optimizers)
+from .. import passes as _passes  # noqa: F401 (registers the passes)
 from ..spec.reader import Spec
 from .model import ModelWalker
 from .network import Applied, Head, Mode, Network

@@ -6,10 +6,10 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.text import Text
 
 MAX_SHOWN = 160
 MAX_ERRORS = 500
@@ -141,6 +141,8 @@ class Report:
 
     def draw(self, diagnostic: Diagnostic) -> Text:
         """One diagnostic as styled text."""
+        from rich.text import Text  # when there is something to draw: most specs are right
+
         out = Text()
         out.append(f"error[{diagnostic.code}]", style="bold red")
         out.append(f": {diagnostic.message}\n", style="bold")
@@ -189,6 +191,8 @@ class _Shown:
 
     def cells(self, span: Span) -> tuple[int, int]:
         """The terminal columns that a span covers; wide characters take two."""
+        from rich.cells import cell_len
+
         start = min(max(span.column - 1 - self.start, 0), len(self.cut))
         end = min(start + max(span.width, 1), max(len(self.cut), start + 1))
         before = cell_len(self.lead + self.cut[:start])
