@@ -41,12 +41,16 @@ class Writer:
         self.lines.append(text)
 
     def heading(self, place: Origin | None) -> None:
-        """A comment with the step that the next lines come from, when it changes."""
+        """A comment with the step that the next lines come from, when it changes.
+
+        Block and file names are the author's own text: nothing in them may end the comment's line.
+        """
         if place is None or place == self._origin:
             return
         self._origin = place
         where = f"  ({place.file.rsplit('/', 1)[-1]}:{place.line})" if place.line else ""
-        self.lines.append(f"# {place.step}{where}")
+        text = "".join(c if c.isprintable() else "?" for c in f"{place.step}{where}")
+        self.lines.append(f"# {text}")
 
     def constant(self, array: Array, hint: str = "c") -> str:
         name = self.names.make(hint)

@@ -10,6 +10,7 @@ import pytest
 from compiler_samples import Maze
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trine.backends.base import load
 from trine.backends.executable import MAX_SHAPES, lower
 from trine.backends.numpy import BACKEND, Program
 from trine.backends.source import Names, literal_of
@@ -20,6 +21,7 @@ from trine.compiler.ops.elementwise import Exp, Less, Sin, Tanh, Where
 from trine.compiler.ops.linalg import Linear
 from trine.compiler.ops.reduce import Mean, Softmax, Sum
 from trine.compiler.ops.shape import Flip, Reshape, Transpose, reshape
+from trine.compiler.passes import Model
 
 Array = Any
 steady = settings(max_examples=40, deadline=None, derandomize=True)
@@ -304,3 +306,18 @@ def test_pooling_and_convolution_over_an_axis_without_a_size_train(count: bool) 
         found = run({"x": a})
         up, down = (run({"x": a + h * v})["loss"] for h in (1e-6, -1e-6))
         np.testing.assert_allclose(np.sum(found["dloss/dx"] * v), (up - down) / 2e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0c", "\u2028", "\x85"])
+def test_names_from_a_spec_stay_in_comments(backend: str, end: str) -> None:
+    """Steps and files are named in the source's comments: a line break in a name must not start a line of code."""
+    evil = f"b{end}    raise SystemExit('ran'){end}    #"
+    x = Input("x", Type(("N", 2)))()
+    with origin(Origin(evil, f"{evil}.yaml", 1)):
+        y = Exp()(x)
+    graph = Graph("g", (x,), {"y": y})
+    runner = load(backend)
+    run = runner.compile(graph, runner.state({}))
+    assert np.array_equal(run({"x": np.zeros((1, 2), np.float32)})["y"], np.ones((1, 2)))
+    assert evil not in runner.source(Model(graph))

@@ -34,7 +34,7 @@ import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("trine", "torch", "scipy", "yaml", "pydantic"):
+        if name.split(".")[0] in ("trine", "torch", "scipy", "yaml"):
             raise ImportError(f"{name} is refused")
 
 sys.meta_path.insert(0, Refuse())
