@@ -201,6 +201,8 @@ def _reduce() -> Iterator[Sample]:
         yield s(reduce.CumSum(axis), f(3, 4, 2))
         yield s(reduce.Softmax(axis), f(3, 4, 2))
         yield s(reduce.LogSoftmax(axis), f(3, 4, 2))
+        yield s(reduce.SoftmaxGrad(axis), f(3, 4, 2), f(3, 4, 2, low=0.1, high=0.9))
+        yield s(reduce.LogSoftmaxGrad(axis), f(3, 4, 2), f(3, 4, 2, low=-2.0, high=-0.1))
         yield s(reduce.L2Normalize(axis), f(3, 4, 2, low=0.2))
     yield s(reduce.Max(1), np.array([[1.0, 1.0, 0.0], [2.0, 2.0, 2.0]]), grad=0)
     yield s(reduce.ArgMax(1), np.array([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0]]), grad=0)
@@ -252,6 +254,11 @@ def _activations() -> Iterator[Sample]:
         yield s(op, f(3, 5))
         yield s(op, np.array([-40.0, -1.0, 1.0, 40.0]))
 
+    for op in (a.SiluGrad(), a.GeluGrad(), a.GeluGrad(True)):
+        yield s(op, f(3, 5), f(3, 5))
+    yield s(a.ReluGrad(), f(3, 5), apart(3, 5))
+    yield s(a.ReluGrad(), f(3), np.array([-1.0, 0.0, 2.0]), grad=0)
+
 
 def _losses() -> Iterator[Sample]:
     for dims in ((4,), (3, 2)):
@@ -276,7 +283,9 @@ def _norm() -> Iterator[Sample]:
         c = dims[1]
         yield s(norm.BatchNorm(), f(*dims), f(c), f(c), f(c), f(c, low=0.5))
         yield s(norm.BatchNormTrain(1e-3), f(*dims), f(c), f(c))
+        yield s(norm.BatchNormGrad(1e-3), f(*dims), f(*dims), f(c), f(c), f(c, low=0.5))
         yield s(norm.LayerNorm(), f(*dims), f(dims[-1]), f(dims[-1]))
+        yield s(norm.LayerNormGrad(1e-3), f(*dims), f(*dims), f(dims[-1]))
         yield s(norm.RmsNorm(1e-3), f(*dims), f(dims[-1]))
         yield s(norm.Dropout(0.3), f(*dims), f(*dims, low=0.0, high=1.0))
     yield s(norm.Dropout(0.5), f(3), np.array([0.0, 0.5, 0.75]))

@@ -25,9 +25,7 @@ from .emit import argument, native, write
 
 __all__ = ["BACKEND", "TorchBackend"]
 
-KERNELS: dict[str, Callable[..., Any]] = {
-    name: getattr(kernels, name) for name in ("fold", "max_pool_grad", "batch_norm_train")
-}
+KERNELS: dict[str, Callable[..., Any]] = {name: getattr(kernels, name) for name in kernels.NAMES}
 
 
 # Ops whose result may be a view of their first input.

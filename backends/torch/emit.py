@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from ...compiler.ir import Const, Dim, DType, Item, Op, Value
+from ...compiler.ir import Const, Dim, DType, Item, Op, Shape, Value
 from ...compiler.ops import activations, conv, elementwise, linalg, norm, reduce, shape
 from ..source import Writer, shape_text
 
@@ -219,9 +219,29 @@ def _layer_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"F.layer_norm({a[0]}, {shape_text(v.shape[-1:])}, {a[1]}, {a[2]}, {cast(norm.LayerNorm, v.op).eps!r})"
 
 
+def _avg_pool_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(conv.AvgPoolGrad, v.op)
+    pads, x = tuple(low for low, _ in op.pads), f"{a[0]}.new_empty({shape_text(v.shape)})"
+    window = f"{op.kernel!r}, {op.stride!r}, {pads!r}, False, {op.count_pads}, None"
+    return f"torch.ops.aten.avg_pool{len(op.kernel)}d_backward({a[0]}, {x}, {window})"
+
+
+def _norm_grad(name: str) -> Write:
+    return lambda w, v, a: f"{name}({', '.join(a)}, {cast(Any, v.op).eps!r})"
+
+
+def _softmax_grad(name: str) -> Write:
+    return lambda w, v, a: f"torch.ops.aten.{name}({', '.join(a)}, {cast(Any, v.op).axis}, {dtype_text(v.dtype)})"
+
+
 def _gelu(w: Writer, v: Value, a: Sequence[str]) -> str:
     form = "tanh" if cast(activations.Gelu, v.op).approximate else "none"
     return f"F.gelu({a[0]}, approximate={form!r})"
+
+
+def _gelu_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
+    form = "tanh" if cast(activations.GeluGrad, v.op).approximate else "none"
+    return f"torch.ops.aten.gelu_backward({a[0]}, {a[1]}, approximate={form!r})"
 
 
 e, s, r, lin, c, act = elementwise, shape, reduce, linalg, conv, activations
@@ -248,13 +268,18 @@ EMIT: dict[type[Op], Write] = {
     r.Sum: _sum, r.Mean: _mean, r.Max: _call("torch.amax", _kept), r.ArgMax: _arg_max,
     r.CumSum: _call("torch.cumsum", _axis),
     r.Softmax: _call("torch.softmax", _axis), r.LogSoftmax: _call("torch.log_softmax", _axis),
+    r.SoftmaxGrad: _softmax_grad("_softmax_backward_data"),
+    r.LogSoftmaxGrad: _softmax_grad("_log_softmax_backward_data"),
     lin.MatMul: _infix("@"), lin.Linear: _call("F.linear"), lin.LinearWeightGrad: _linear_weight_grad,
     lin.Gather: _gather, lin.ScatterAdd: _scatter_add,
     c.Windows: _windows, c.Fold: _fold, c.Conv: _conv, c.ConvInputGrad: _conv_grad, c.ConvWeightGrad: _conv_grad,
-    c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool,
+    c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool, c.AvgPoolGrad: _avg_pool_grad,
     act.Relu: _call("torch.relu"), act.Sigmoid: _call("torch.sigmoid"), act.Silu: _call("F.silu"), act.Gelu: _gelu,
     act.LeakyRelu: _call("F.leaky_relu", lambda op: repr(op.slope)), act.Elu: _call("F.elu", lambda op: repr(op.alpha)),
     act.HardSigmoid: _call("F.hardsigmoid"), act.HardSwish: _call("F.hardswish"), act.Mish: _call("F.mish"),
+    act.ReluGrad: _call("torch.ops.aten.threshold_backward", lambda op: "0"), act.GeluGrad: _gelu_grad,
+    act.SiluGrad: _call("torch.ops.aten.silu_backward"),
+    norm.BatchNormGrad: _norm_grad("batch_norm_grad"), norm.LayerNormGrad: _norm_grad("layer_norm_grad"),
     norm.BatchNorm: _batch_norm, norm.BatchNormTrain: _batch_norm_train, norm.LayerNorm: _layer_norm,
 }  # fmt: skip
 
@@ -264,18 +289,19 @@ def native(value: Value) -> bool:
     if isinstance(value.op, Const | Item):
         return True
     if isinstance(value.op, conv.AvgPool):
-        return value.rank == len(value.op.kernel) + 2 and _averages(value)
+        return value.rank == len(value.op.kernel) + 2 and _averages(value.op, value.inputs[0].shape[2:])
+    if isinstance(value.op, conv.AvgPoolGrad):
+        ranks = len(value.op.kernel) in (2, 3) and value.rank == len(value.op.kernel) + 2
+        return ranks and _averages(value.op, value.shape[2:])
     if isinstance(value.op, conv.MaxPool | conv.MaxPoolGrad):
         return value.rank == len(value.op.kernel) + 2
     return type(value.op) in EMIT
 
 
-def _averages(value: Value) -> bool:
-    """Whether torch pools a value by `avg_pool`: pads alike and small, and in 3-d no window beyond the input."""
-    op = cast(conv.AvgPool, value.op)
+def _averages(op: conv.AvgPool | conv.AvgPoolGrad, size: Shape) -> bool:
+    """Whether torch pools axes of these sizes by `avg_pool`: pads alike and small, and in 3-d no window beyond them."""
     if not _symmetric(op.pads) or any(2 * low > k for (low, _), k in zip(op.pads, op.kernel, strict=True)):
         return False
-    size = value.inputs[0].shape[2:]
     return len(size) < 3 or all(isinstance(d, str) or d >= k for d, k in zip(size, op.kernel, strict=True))
 
 

@@ -20,10 +20,9 @@ from ..source import Writer, hint_of, literal_of
 from . import kernels
 from .emit import argument, dtype_text, native, write
 
-KERNELS = ("fold", "max_pool_grad", "batch_norm_train")
 RESERVED = (
     "torch", "nn", "F", "math", "itertools", "annotations", "Any", "Ints", "Path", "Tensor", "load", "load_file",
-    "register", "self", "device", "w", *KERNELS,
+    "register", "self", "device", "w", *kernels.NAMES,
 )  # fmt: skip
 
 # Where array constants stand in the state dict.
@@ -107,7 +106,7 @@ def _type_words(t: Type) -> str:
 
 
 def _kernels(forward: str) -> list[str]:
-    return [name for name in KERNELS if re.search(rf"\b{name}\(", forward)]
+    return [name for name in kernels.NAMES if re.search(rf"\b{name}\(", forward)]
 
 
 def _imports(forward: str) -> str:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 Ints = tuple[int, ...]
 
+# What generated source may call.
+NAMES = ("fold", "max_pool_grad", "batch_norm_train", "batch_norm_grad", "layer_norm_grad")
+
 
 def fold(g: Tensor, size: Ints, stride: Ints, dilation: Ints) -> Tensor:
     """Add each window back in its place: [..., *O, *K] -> [..., *size]."""
@@ -49,5 +52,25 @@ def max_pool_grad(g: Tensor, x: Tensor, kernel: Ints, stride: Ints, pads: tuple[
 
 def batch_norm_train(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Batch normalisation by the batch's statistics: (y, mean, biased variance)."""
-    var, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
-    return F.batch_norm(x, mean, var, scale, shift, False, 0.0, eps), mean, var
+    y, mean, inverse = torch.ops.aten.native_batch_norm(x, scale, shift, None, None, True, 0.0, eps)
+    return y, mean, inverse.pow(-2.0) - eps
+
+
+def batch_norm_grad(
+    g: Tensor, x: Tensor, scale: Tensor, mean: Tensor, var: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of `batch_norm_train` in its input, scale and shift."""
+    inverse = torch.rsqrt(var + eps)
+    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
+        g, x, scale, None, None, mean, inverse, True, eps, [True, True, True]
+    )
+    return found
+
+
+def layer_norm_grad(g: Tensor, x: Tensor, scale: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of layer normalisation in its input, scale and shift."""
+    var, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
+    found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_layer_norm_backward(
+        g, x, x.shape[-1:], mean, torch.rsqrt(var + eps), scale, torch.zeros_like(scale), [True, True, True]
+    )
+    return found

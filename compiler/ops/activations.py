@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from ..ir import Grads, Op, Type, Value, constant
+from ..ir import Grads, IRError, Op, Type, Value, constant
 from .elementwise import Abs, Cast, Erf, Exp, Less, Log, Maximum, Minimum, Tanh, Where, floating
 
 
@@ -15,6 +15,20 @@ class Activation(Op):
     cost: ClassVar[int] = 4
 
     def type(self, x: Type) -> Type:
+        return floating(self.kind, x)
+
+    def flops(self, out: Type, *inputs: Type) -> int:
+        return self.cost * out.numel()
+
+
+class ActivationGrad(Op):
+    """The gradient of an activation, from that of its output and its input."""
+
+    cost: ClassVar[int] = 6
+
+    def type(self, g: Type, x: Type) -> Type:
+        if g != x:
+            raise IRError(f"{self.kind}: gradient {g} and input {x} differ")
         return floating(self.kind, x)
 
     def flops(self, out: Type, *inputs: Type) -> int:
@@ -35,7 +49,16 @@ class Relu(Activation):
         return Maximum()(x, constant(0.0, x.dtype))
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
-        return [g * positive(y)]
+        return [ReluGrad()(g, y)]
+
+
+class ReluGrad(ActivationGrad):
+    """g where x > 0, zero elsewhere; x may be the input of `Relu` or its output."""
+
+    cost = 1
+
+    def decompose(self, g: Value, x: Value) -> Value:
+        return g * positive(x)
 
 
 class LeakyRelu(Activation):
@@ -92,8 +115,15 @@ class Silu(Activation):
         return x * Sigmoid()(x)
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [SiluGrad()(g, x)]
+
+
+class SiluGrad(ActivationGrad):
+    """The gradient of `Silu`."""
+
+    def decompose(self, g: Value, x: Value) -> Value:
         s = Sigmoid()(x)
-        return [g * (s + y * (1.0 - s))]
+        return g * (s + x * s * (1.0 - s))
 
 
 class HardSwish(Activation):
@@ -116,12 +146,22 @@ class Gelu(Activation):
         return x * 0.5 * (Erf()(x * math.sqrt(0.5)) + 1.0)
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [GeluGrad(self.approximate)(g, x)]
+
+
+class GeluGrad(ActivationGrad):
+    """The gradient of `Gelu`."""
+
+    approximate: bool = False
+    cost = 14
+
+    def decompose(self, g: Value, x: Value) -> Value:
         if self.approximate:
             t = Tanh()((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi))
             slope = (x * x * (3 * 0.044715) + 1.0) * math.sqrt(2 / math.pi)
-            return [g * ((t + 1.0) * 0.5 + x * 0.5 * (1.0 - t * t) * slope)]
+            return g * ((t + 1.0) * 0.5 + x * 0.5 * (1.0 - t * t) * slope)
         cdf = (Erf()(x * math.sqrt(0.5)) + 1.0) * 0.5
-        return [g * (cdf + x * Exp()(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)))]
+        return g * (cdf + x * Exp()(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)))
 
 
 class Softplus(Activation):

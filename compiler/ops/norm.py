@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..ir import Grads, IRError, Op, Type, Value, constant
 from .elementwise import Cast, Less, Maximum, Not, Sqrt, floating
-from .reduce import Mean, Sum, count
+from .reduce import Mean, Sum, count, sum_to
 from .shape import reshape, zeros_like
 
 
@@ -56,23 +56,38 @@ class BatchNormTrain(Op):
 
     def vjp(self, g: tuple[Value | None, ...], y: Value, x: Value, scale: Value, shift: Value) -> Grads:
         gy, gmean, gvar = g[0] if g[0] is not None else zeros_like(x), g[1], g[2]
-        axes = self._axes(x)
         _, mean, var = y.items()
-        centred = x - _spread(mean, x)
-        inverse = constant(1.0, x.dtype) / Sqrt()(_spread(var, x) + self.eps)
-        normal = centred * inverse
-        gscale, gshift = Sum(axes)(gy * normal), Sum(axes)(gy)
-        n = count(x, axes)
-        gx = (gy - (gshift + normal * gscale) / n) * (inverse * _spread(scale, x))
+        gx, gscale, gshift = BatchNormGrad(self.eps)(gy, x, scale, mean, var).items()
+        n = count(x, self._axes(x))
         if gmean is not None:
             gx = gx + _spread(gmean, x) / n
         if gvar is not None:
-            gx = gx + centred * 2.0 * _spread(gvar, x) / n
-        return [gx, reshape(gscale, scale.shape), reshape(gshift, shift.shape)]
+            gx = gx + (x - _spread(mean, x)) * 2.0 * _spread(gvar, x) / n
+        return [gx, gscale, gshift]
 
     @staticmethod
     def _axes(x: Value) -> tuple[int, ...]:
         return (0, *range(2, x.rank))
+
+
+class BatchNormGrad(Op):
+    """The gradients of `BatchNormTrain` in (x, scale, shift), from that of y and the batch's statistics."""
+
+    eps: float = 1e-5
+
+    def type(self, g: Type, x: Type, scale: Type, mean: Type, var: Type) -> tuple[Type, ...]:
+        _columns("BatchNormGrad", x, scale, mean, var)
+        if g != x:
+            raise IRError(f"BatchNormGrad: gradient {g} and input {x} differ")
+        return floating("BatchNormGrad", x), scale, scale
+
+    def decompose(self, g: Value, x: Value, scale: Value, mean: Value, var: Value) -> tuple[Value, ...]:
+        axes = BatchNormTrain._axes(x)
+        inverse = constant(1.0, x.dtype) / Sqrt()(_spread(var, x) + self.eps)
+        normal = (x - _spread(mean, x)) * inverse
+        gscale, gshift = Sum(axes)(g * normal), Sum(axes)(g)
+        gx = (g - (gshift + normal * gscale) / count(x, axes)) * (inverse * _spread(scale, x))
+        return gx, reshape(gscale, scale.shape), reshape(gshift, scale.shape)
 
 
 class LayerNorm(Op):
@@ -91,12 +106,26 @@ class LayerNorm(Op):
         return centred / Sqrt()(Mean((-1,))(centred * centred) + self.eps) * scale + shift
 
     def vjp(self, g: Value, y: Value, x: Value, scale: Value, shift: Value) -> Grads:
+        return LayerNormGrad(self.eps)(g, x, scale).items()
+
+
+class LayerNormGrad(Op):
+    """The gradients of `LayerNorm` in (x, scale, shift), from that of its output."""
+
+    eps: float = 1e-5
+
+    def type(self, g: Type, x: Type, scale: Type) -> tuple[Type, ...]:
+        if g != x or scale.shape != x.shape[-1:] or scale.dtype != x.dtype:
+            raise IRError(f"LayerNormGrad: gradient {g} and scale {scale} do not fit {x}")
+        return floating("LayerNormGrad", x), scale, scale
+
+    def decompose(self, g: Value, x: Value, scale: Value) -> tuple[Value, ...]:
         centred = x - Mean((-1,))(x)
         inverse = constant(1.0, x.dtype) / Sqrt()(Mean((-1,))(centred * centred) + self.eps)
         normal = centred * inverse
         gn = g * scale
         gx = (gn - Mean((-1,))(gn) - normal * Mean((-1,))(gn * normal)) * inverse
-        return [gx, g * normal, g]
+        return gx, sum_to(g * normal, scale.shape), sum_to(g, scale.shape)
 
 
 class RmsNorm(Op):

@@ -149,7 +149,33 @@ class Softmax(Op):
         return e / Sum((self.axis,))(e)
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
-        return [(g - Sum((self.axis,))(g * y)) * y]
+        return [SoftmaxGrad(self.axis)(g, y)]
+
+
+class _FromOutput(Op):
+    """A gradient that is made of the output's gradient and the output."""
+
+    axis: int = -1
+
+    def type(self, g: Type, y: Type) -> Type:
+        axis_of(self.kind, self.axis, y)
+        if g != y:
+            raise IRError(f"{self.kind}: gradient {g} and output {y} differ")
+        return floating(self.kind, y)
+
+
+class SoftmaxGrad(_FromOutput):
+    """The gradient of `Softmax`, from that of its output and its output."""
+
+    def decompose(self, g: Value, y: Value) -> Value:
+        return (g - Sum((self.axis,))(g * y)) * y
+
+
+class LogSoftmaxGrad(_FromOutput):
+    """The gradient of `LogSoftmax`, from that of its output and its output."""
+
+    def decompose(self, g: Value, y: Value) -> Value:
+        return g - Exp()(y) * Sum((self.axis,))(g)
 
 
 class LogSoftmax(Op):
@@ -166,7 +192,7 @@ class LogSoftmax(Op):
         return shifted - Log()(Sum((self.axis,))(Exp()(shifted)))
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
-        return [g - Exp()(y) * Sum((self.axis,))(g)]
+        return [LogSoftmaxGrad(self.axis)(g, y)]
 
 
 class L2Normalize(Op):

@@ -1,4 +1,4 @@
-"""A hundred steps on the PyTorch backend against modules and optimizers as one writes them by hand.
+"""A hundred steps on the PyTorch backend against modules, layers and optimizers as one writes them by hand.
 
 In float64 both do the same arithmetic in another order; a hundred steps of it stay within 1e-9.
 """
@@ -13,12 +13,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 import trine.runtime  # noqa: F401 (registers schedules and metrics)
+from layer_samples import LAYER_CASES, SIZES, Torch, feeds_of, network
 from torch import nn
 from trine.backends.base import load
 from trine.compiler.initialisers import initialise
-from trine.compiler.ir import DType, input_of
+from trine.compiler.ir import DType, Graph, Input, Op, constant, input_of
+from trine.compiler.ops.losses import SquaredError
+from trine.compiler.ops.reduce import Mean
+from trine.compiler.ops.shape import reshape
+from trine.compiler.rewrite import bind, retype
 from trine.compiler.spec.reader import read_string
-from trine.compiler.training import training
+from trine.compiler.training import train_step, training
 
 Array = Any
 STEPS = 100
@@ -182,3 +187,59 @@ def test_a_hundred_steps_agree(net: Any, optimizer: str) -> None:
     now = held.read()
     for name, tensor in tensors.items():
         np.testing.assert_allclose(now[name], tensor.detach().numpy(), rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def learning(graph: Graph) -> Graph:
+    """The graph with what it reads as parameters, so that a layer without weights has something to train, and a loss."""
+
+    def change(op: Op) -> Op:
+        learned = isinstance(op, Input) and op.role == "data" and op.t.dtype.floating
+        return Input(op.name, op.t, "param") if learned else op
+
+    changed = retype(bind(graph, SIZES), change)
+    (output,) = changed.outputs.values()
+    target = Input("target", output.type)()
+    error = SquaredError()(output, target)
+    loss = reshape(Mean(tuple(range(error.rank)))(error), ())
+    outputs = {"loss": loss, "loss/total": loss, "loss/weight": constant(1.0, loss.dtype)}
+    return Graph(changed.name, (*changed.inputs, target), outputs, changed.updates)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize(
+    ("layers", "inputs", "theirs"), [c[1:] for c in LAYER_CASES], ids=[f"{c[0]}-{i}" for i, c in enumerate(LAYER_CASES)]
+)
+def test_a_hundred_steps_of_every_layer(layers: str, inputs: str, theirs: Torch) -> None:
+    """AdamW on a layer's weights and on what it reads, towards numbers drawn at random."""
+    torch.set_num_threads(1)
+    spec = read_string(
+        "spec: 1\nmodel: {inputs: {x: float}, layers: [identity]}\n"
+        "train: {loss: {mse: [x, y]}, optimizer: {adamw: {lr: 1e-2, weight_decay: 0.0}}}\n"
+    )
+    assert spec.sections.train is not None
+    graph = learning(network(layers, inputs))
+    step = train_step(graph, spec.sections.train)
+    first = feeds_of(graph, below=6)
+    learned = [input_of(v).name for v in graph.by_role("param")]
+    random = [input_of(v).name for v in graph.by_role("random")]
+    state = {input_of(v).name: initialise(v, 0) for v in step.by_role("buffer")} | {n: first[n] for n in learned}
+    backend = load("torch")
+    held = backend.state(state)
+    run = backend.compile(step, held)
+
+    tensors = {n: torch.tensor(a, requires_grad=n in learned) for n, a in first.items()}
+    optimizer = torch.optim.AdamW([tensors[n] for n in learned], lr=1e-2, weight_decay=0.0)
+    fed = {n: a for n, a in first.items() if n not in state}
+    rng = np.random.default_rng(0)
+    for count in range(STEPS):
+        fed |= {n: rng.uniform(0, 1, first[n].shape) for n in random}
+        ours = run({**fed, "lr": np.asarray(1e-2), "step": np.asarray(float(count))})
+        tensors |= {n: torch.tensor(fed[n]) for n in random}
+        optimizer.zero_grad()
+        expected = F.mse_loss(theirs(tensors, tensors["x"]), tensors["target"])
+        expected.backward()
+        optimizer.step()
+        assert float(ours["loss"]) == pytest.approx(expected.item(), rel=1e-9)
+    now = held.read()
+    for name in learned:
+        np.testing.assert_allclose(now[name], tensors[name].detach().numpy(), rtol=1e-9, atol=1e-9, err_msg=name)

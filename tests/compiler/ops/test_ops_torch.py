@@ -109,6 +109,26 @@ def gather(op: Any, x: Any, index: Any) -> Any:
     return flat.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
 
 
+def gradient(function: Callable[[Any], Any]) -> Callable[..., Any]:
+    """The gradient in x that torch's own autograd finds, itself differentiable."""
+
+    def counterpart(op: Any, g: Any, x: Any) -> Any:
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        return torch.autograd.grad(function(op)(x), x, g, create_graph=True)[0]
+
+    return counterpart
+
+
+def layer_norm_grad(op: Any, g: Any, x: Any, scale: Any) -> Any:
+    shift = torch.zeros_like(scale, requires_grad=True)
+    y = F.layer_norm(x, x.shape[-1:], scale, shift, op.eps)
+    return torch.autograd.grad(y, (x, scale, shift), g, create_graph=True)
+
+
+def _gelu(op: Any) -> Callable[[Any], Any]:
+    return lambda x: F.gelu(x, approximate="tanh" if op.approximate else "none")
+
+
 COUNTERPARTS: dict[str, Callable[..., Any]] = {
     **{k: lambda op, x, k=k: getattr(torch, k.lower())(x) for k in ("Neg", "Exp", "Log", "Sqrt", "Sin", "Cos", "Tanh", "Abs", "Sign", "Floor", "Erf")},  # noqa: E501
     "Add": lambda op, a, b: a + b,
@@ -159,7 +179,10 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "HardSigmoid": lambda op, x: torch.clamp(x / 6 + 0.5, 0.0, 1.0),
     "Silu": lambda op, x: F.silu(x),
     "HardSwish": lambda op, x: F.hardswish(x),
-    "Gelu": lambda op, x: F.gelu(x, approximate="tanh" if op.approximate else "none"),
+    "Gelu": lambda op, x: _gelu(op)(x),
+    "ReluGrad": gradient(lambda op: F.relu),
+    "SiluGrad": gradient(lambda op: F.silu),
+    "GeluGrad": gradient(_gelu),
     "Softplus": lambda op, x: F.softplus(x, threshold=1000.0),
     "Mish": lambda op, x: x * torch.tanh(F.softplus(x, threshold=1000.0)),
     "SquaredError": lambda op, p, t: F.mse_loss(p, t, reduction="none"),
@@ -173,13 +196,18 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "BatchNorm": batch_norm,
     "BatchNormTrain": batch_norm_train,
     "LayerNorm": lambda op, x, scale, shift: F.layer_norm(x, x.shape[-1:], scale, shift, op.eps),
+    "LayerNormGrad": layer_norm_grad,
     "RmsNorm": lambda op, x, scale: F.rms_norm(x, x.shape[-1:], scale, op.eps),
     "Dropout": dropout,
 }  # fmt: skip
 
 # Casts and constants, which torch has no say in; optimizers are compared in test_training.py;
-# windows are compared through Conv and the pools, and AvgPoolGrad as the gradient of AvgPool.
-WITHOUT = {"Cast", "Size", "Iota", "OneHot", "Windows", "Fold", "AvgPoolGrad", "Sgd", "Adam", "RmsProp"}
+# windows are compared through Conv and the pools, and gradients that are made of an output or of statistics through
+# the op that they are the gradient of.
+WITHOUT = {
+    "Cast", "Size", "Iota", "OneHot", "Windows", "Fold", "Sgd", "Adam", "RmsProp",
+    "AvgPoolGrad", "BatchNormGrad", "SoftmaxGrad", "LogSoftmaxGrad",
+}  # fmt: skip
 
 CASES = [(s, i) for s, i in zip(ALL, IDS, strict=True) if s.op.kind in COUNTERPARTS]
 

@@ -1,0 +1,176 @@
+"""One table of sample uses per layer, each with what PyTorch makes of it; the tests of layers are derived from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import trine.compiler.training  # noqa: F401 (registers layers, losses, optimizers)
+from trine.compiler.build import build
+from trine.compiler.initialisers import initialise
+from trine.compiler.ir import DType, Graph, input_of
+from trine.compiler.rewrite import with_precision
+from trine.compiler.spec.reader import read_string
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+
+Array = Any
+SIZES = {"N": 5, "T": 7}
+
+
+def network(layers: str, inputs: str, loss: str = "", mode: str = "train") -> Graph:
+    """The float64 graph of a small spec."""
+    train = f"train: {{loss: {loss}, optimizer: sgd}}\n" if loss else ""
+    spec = read_string(f"spec: 1\nmodel:\n  inputs: {{{inputs}}}\n  layers: {layers}\n{train}")
+    return with_precision(build(spec, mode).graph, DType.f64)  # type: ignore[arg-type]
+
+
+def feeds_of(graph: Graph, seed: int = 0, below: int = 3) -> dict[str, Array]:
+    """Arrays for every input: parameters away from their neutral first values."""
+    rng = np.random.default_rng(seed)
+    feeds: dict[str, Array] = {}
+    for v in graph.inputs:
+        op = input_of(v)
+        shape = tuple(SIZES[d] if isinstance(d, str) else d for d in v.shape)
+        if op.role in ("param", "buffer"):
+            feeds[op.name] = initialise(v, seed) + rng.uniform(0.1, 0.5, shape)
+        elif op.role == "random":
+            feeds[op.name] = rng.uniform(0, 1, shape)
+        elif v.dtype.floating:
+            feeds[op.name] = rng.uniform(-2, 2, shape)
+        else:
+            feeds[op.name] = rng.integers(0, below, shape)
+    return feeds
+
+
+# (layers, inputs, what torch makes of it): `w` are the parameters, buffers and random numbers by name.
+Torch = Callable[[dict[str, Any], Any], Any]
+LAYER_CASES: list[tuple[str, str, str, Torch]] = []
+
+
+def case(name: str, layers: str, inputs: str) -> Callable[[Torch], Torch]:
+    def add(function: Torch) -> Torch:
+        LAYER_CASES.append((name, layers, inputs, function))
+        return function
+
+    return add
+
+
+case("linear", "[linear: 4]", "x: 'float[3]'")(lambda w, x: F.linear(x, w["linear_1.weight"], w["linear_1.bias"]))
+case("linear", "[linear: {units: 4, bias: false}]", "x: 'float[T, 3]'")(lambda w, x: F.linear(x, w["linear_1.weight"]))
+case("embedding", "[embedding: {rows: 6, dim: 4}]", "x: 'int[T]'")(lambda w, x: F.embedding(x, w["embedding_1.weight"]))
+
+
+def conv(function: Any, **options: Any) -> Torch:
+    return lambda w, x: function(x, w["conv_1.weight"], w.get("conv_1.bias"), **options)
+
+
+case("conv", "[conv: {filters: 4}]", "x: 'float[3, 5, 6]'")(conv(F.conv2d, padding=1))
+case("conv", "[conv: {filters: 4, kernel: [3, 2], stride: [2, 1], padding: [1, 0], bias: false}]", "x: 'float[2, 5, 6]'")(  # noqa: E501
+    conv(F.conv2d, stride=(2, 1), padding=(1, 0))
+)  # fmt: skip
+case("conv", "[conv: {filters: 4, groups: 2, dilation: 2, padding: valid}]", "x: 'float[2, 7, 6]'")(
+    conv(F.conv2d, groups=2, dilation=2)
+)
+case("conv", "[conv: {filters: 2, kernel: 2, padding: same}]", "x: 'float[2, 4, 4]'")(conv(F.conv2d, padding="same"))
+case("conv", "[conv: {filters: 2, kernel: 4, padding: same, dilation: 3}]", "x: 'float[2, 9, 4]'")(
+    conv(F.conv2d, padding="same", dilation=3)
+)
+case("conv", "[conv: {filters: 3, kernel: 2, stride: 2, padding: 1}]", "x: 'float[2, 4, 3, 5]'")(
+    conv(F.conv3d, stride=2, padding=1)
+)
+case("conv", "[conv: {filters: 3}]", "x: 'float[T, 4]'")(
+    lambda w, x: F.conv1d(x.mT, w["conv_1.weight"], w["conv_1.bias"], padding=1).mT
+)
+case("conv", "[conv: {filters: 4, groups: 2, stride: 3, padding: 2}]", "x: 'float[8, 2]'")(
+    lambda w, x: F.conv1d(x.mT, w["conv_1.weight"], w["conv_1.bias"], stride=3, padding=2, groups=2).mT
+)
+case("max_pool", "[max_pool: 2]", "x: 'float[2, 5, 6]'")(lambda w, x: F.max_pool2d(x, 2))
+case("max_pool", "[max_pool: {kernel: 3, stride: 2, padding: 1}]", "x: 'float[2, 5, 6]'")(
+    lambda w, x: F.max_pool2d(x, 3, 2, 1)
+)
+case("max_pool", "[max_pool: {kernel: 3, stride: 1, padding: same}]", "x: 'float[9, 2]'")(
+    lambda w, x: F.max_pool1d(x.mT, 3, 1, 1).mT
+)
+case("max_pool", "[max_pool: {kernel: 2}]", "x: 'float[2, 4, 3, 5]'")(lambda w, x: F.max_pool3d(x, 2))
+case("avg_pool", "[avg_pool: 2]", "x: 'float[2, 5, 6]'")(lambda w, x: F.avg_pool2d(x, 2))
+for count, word in ((True, "true"), (False, "false")):
+    case("avg_pool", f"[avg_pool: {{kernel: 3, stride: 2, padding: 1, count_padding: {word}}}]", "x: 'float[2, 5, 6]'")(
+        lambda w, x, count=count: F.avg_pool2d(x, 3, 2, 1, count_include_pad=count)
+    )
+    case("avg_pool", f"[avg_pool: {{kernel: 3, stride: 1, padding: same, count_padding: {word}}}]", "x: 'float[9, 2]'")(
+        lambda w, x, count=count: F.avg_pool1d(x.mT, 3, 1, 1, count_include_pad=count).mT
+    )
+case("avg_pool", "[avg_pool: 2]", "x: 'float[2, 4, 3, 5]'")(lambda w, x: F.avg_pool3d(x, 2))
+case("global_avg_pool", "[global_avg_pool]", "x: 'float[2, 5, 6]'")(lambda w, x: x.mean((2, 3)))
+case("global_avg_pool", "[global_avg_pool]", "x: 'float[T, 6]'")(lambda w, x: x.mean(1))
+case("global_max_pool", "[global_max_pool]", "x: 'float[2, 5, 6]'")(lambda w, x: F.adaptive_max_pool2d(x, 1)[..., 0, 0])
+case("global_max_pool", "[global_max_pool]", "x: 'float[T, 6]'")(lambda w, x: x.amax(1))
+
+
+def batch_norm(w: dict[str, Any], x: Any) -> Any:
+    return F.batch_norm(x, None, None, w["batch_norm_1.scale"], w["batch_norm_1.shift"], True)
+
+
+case("batch_norm", "[batch_norm]", "x: 'float[3]'")(batch_norm)
+case("batch_norm", "[batch_norm]", "x: 'float[3, 4, 2]'")(batch_norm)
+case("batch_norm", "[batch_norm]", "x: 'float[3, 2, 2, 2]'")(batch_norm)
+case("batch_norm", "[batch_norm]", "x: 'float[T, 3]'")(lambda w, x: batch_norm(w, x.mT).mT)
+case("layer_norm", "[layer_norm]", "x: 'float[4, 6]'")(
+    lambda w, x: F.layer_norm(x, (6,), w["layer_norm_1.scale"], w["layer_norm_1.shift"])
+)
+case("rms_norm", "[rms_norm]", "x: 'float[4, 6]'")(lambda w, x: F.rms_norm(x, (6,), w["rms_norm_1.scale"], 1e-6))
+case("dropout", "[dropout: 0.3]", "x: 'float[4, 6]'")(lambda w, x: x * (w["dropout_1.uniform"] >= 0.3) / 0.7)
+for name, function in {
+    "relu": F.relu, "leaky_relu": F.leaky_relu, "elu": F.elu, "selu": F.selu, "sigmoid": torch.sigmoid,
+    "hard_sigmoid": lambda x: torch.clamp(x / 6 + 0.5, 0, 1), "tanh": torch.tanh, "silu": F.silu,
+    "hard_swish": F.hardswish, "gelu": F.gelu, "softplus": F.softplus, "mish": F.mish,
+    "softmax": lambda x: x.softmax(-1), "log_softmax": lambda x: x.log_softmax(-1),
+}.items():  # fmt: skip
+    case(name, f"[{name}]", "x: 'float[4, 6]'")(lambda w, x, function=function: function(x))
+case("leaky_relu", "[leaky_relu: 0.2]", "x: 'float[6]'")(lambda w, x: F.leaky_relu(x, 0.2))
+case("elu", "[elu: 0.5]", "x: 'float[6]'")(lambda w, x: F.elu(x, 0.5))
+case("gelu", "[gelu: {approximate: true}]", "x: 'float[6]'")(lambda w, x: F.gelu(x, approximate="tanh"))
+case("flatten", "[flatten]", "x: 'float[2, 3, 4]'")(lambda w, x: x.flatten(1))
+case("reshape", "[reshape: [4, -1]]", "x: 'float[2, 6]'")(lambda w, x: x.reshape(-1, 4, 3))
+case("transpose", "[transpose]", "x: 'float[2, 3, 4]'")(lambda w, x: x.permute(0, 3, 2, 1))
+case("transpose", "[transpose: [2, 1]]", "x: 'float[T, 3]'")(lambda w, x: x.mT)
+case("l2_normalize", "[l2_normalize]", "x: 'float[3, 4]'")(lambda w, x: F.normalize(x, dim=-1))
+case("identity", "[identity]", "x: 'float[3]'")(lambda w, x: x)
+case("mean", "[mean]", "x: 'float[T, 3]'")(lambda w, x: x.mean(1))
+case("mean", "[mean: {over: 2}]", "x: 'float[2, 3]'")(lambda w, x: x.mean(2))
+case("maximum", "[maximum: {over: 2}]", "x: 'float[2, 3]'")(lambda w, x: x.amax(2))
+TWO = "x: 'float[3]', y: 'float[3]'"
+case("add", "[add: [x, y]]", TWO)(lambda w, x: x + w["y"])
+case("multiply", "[multiply: [x, y, x]]", TWO)(lambda w, x: x * w["y"] * x)
+case("subtract", "[subtract: [x, y]]", TWO)(lambda w, x: x - w["y"])
+case("concat", "[concat: [x, y]]", TWO)(lambda w, x: torch.cat([x, w["y"]], -1))
+case("concat", "[{concat: {axis: 1}, from: [x, y]}]", "x: 'float[2, 3]', y: 'float[1, 3]'")(
+    lambda w, x: torch.cat([x, w["y"]], 1)
+)
+case("dot", "[dot: [x, y]]", TWO)(lambda w, x: (x * w["y"]).sum(-1))
+case("dot", "[dot: [x, y]]", "x: 'float[3]', y: 'float[4, 3]'")(lambda w, x: torch.einsum("nd,nkd->nk", x, w["y"]))
+case("residual", "[residual: [{linear: 3}, tanh]]", "x: 'float[3]'")(
+    lambda w, x: x + torch.tanh(F.linear(x, w["residual_1.linear_1.weight"], w["residual_1.linear_1.bias"]))
+)
+
+
+@case("residual", "[residual: {layers: [{linear: 4}], shortcut: project}]", "x: 'float[3]'")
+def _(w: dict[str, Any], x: Any) -> Any:
+    shortcut = F.linear(x, w["residual_1.projection.weight"])
+    if "residual_1.projection.scale" in w:
+        scale, shift = w["residual_1.projection.scale"], w["residual_1.projection.shift"]
+        shortcut = F.batch_norm(shortcut, None, None, scale, shift, True)
+    return shortcut + F.linear(x, w["residual_1.linear_1.weight"], w["residual_1.linear_1.bias"])
+
+
+@case("residual", "[residual: {layers: [{conv: {filters: 4, stride: 2}}], shortcut: project}]", "x: 'float[3, 5, 6]'")
+def _(w: dict[str, Any], x: Any) -> Any:
+    p = "residual_1.projection"
+    shortcut = F.conv2d(x, w[f"{p}.weight"], stride=2)
+    shortcut = F.batch_norm(shortcut, None, None, w[f"{p}.scale"], w[f"{p}.shift"], True)
+    inner = F.conv2d(x, w["residual_1.conv_1.weight"], w["residual_1.conv_1.bias"], stride=2, padding=1)
+    return shortcut + inner
