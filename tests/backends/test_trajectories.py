@@ -190,7 +190,7 @@ def test_a_hundred_steps_agree(net: Any, optimizer: str) -> None:
 
 
 def learning(graph: Graph) -> Graph:
-    """The graph with what it reads as parameters, so that a layer without weights has something to train, and a loss."""
+    """The graph with what it reads as parameters: layers without weights have something to train."""
 
     def change(op: Op) -> Op:
         learned = isinstance(op, Input) and op.role == "data" and op.t.dtype.floating

@@ -10,11 +10,7 @@ import pytest
 import trine.compiler.training  # noqa: F401 (registers layers, losses, optimizers)
 from layer_samples import LAYER_CASES, Torch, feeds_of, network
 from trine.compiler.autodiff import grad
-from trine.compiler.build import build
-from trine.compiler.initialisers import initialise
-from trine.compiler.ir import DType, Graph, evaluate, input_of
-from trine.compiler.rewrite import with_precision
-from trine.compiler.spec.reader import read_string
+from trine.compiler.ir import Graph, evaluate, input_of
 from trine.compiler.spec.registry import LAYERS, LOSSES
 
 torch = pytest.importorskip("torch")
