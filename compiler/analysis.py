@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .ir import Const, Graph, Input, Item, Value, order
+from .ops.elementwise import Maximum, Where
 from .ops.linalg import Gather
 from .ops.losses import CrossEntropy
 
@@ -148,10 +149,19 @@ def id_bounds(graph: Graph) -> dict[str, int]:
     bounds: dict[str, int] = {}
     for v in graph.order():
         match v:
-            case Value(Gather(axis=0), (table, Value(Input(name=name)))) | Value(
-                CrossEntropy(), (table, Value(Input(name=name)))
-            ):
-                room = table.shape[0] if isinstance(v.op, Gather) else table.shape[-1]
-                if isinstance(room, int):
-                    bounds[name] = min(bounds.get(name, room), room)
+            case Value(Gather(axis=0) | CrossEntropy() as op, (table, ids)):
+                room = table.shape[0] if isinstance(op, Gather) else table.shape[-1]
+                source = _ids(ids)
+                if isinstance(room, int) and source is not None:
+                    bounds[source.name] = min(bounds.get(source.name, room), room)
     return bounds
+
+
+def _ids(value: Value) -> Input | None:
+    """The input that ids come from, padding taken off."""
+    match value:
+        case Value(Input() as op):
+            return op
+        case Value(Maximum() | Where(), (*_, Value(Input() as op), Value(Const()))):
+            return op
+    return None

@@ -276,7 +276,7 @@ class Value:
 
     @property
     def flops(self) -> int:
-        return self.op.flops(self.type_, *(v.type for v in self.inputs))
+        return self.op.flops(self.type_, *(v.type_ for v in self.inputs))
 
     def items(self) -> tuple[Value, ...]:
         """The outputs of a multi-output value, each as a value of its own."""

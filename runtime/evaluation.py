@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,16 @@ from .metrics import check_metric, evaluate_metrics
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a network makes of a split: the mean loss, and predictions beside targets for each head."""
+    """What a network makes of a split: the mean loss, and predictions beside targets for each head.
+
+    Where padding was left out, there is one prediction for each step, and `sources` says which row it is of.
+    """
 
     loss: float
     rows: int
     predictions: Mapping[str, Array]
     targets: Mapping[str, Array]
+    sources: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Evaluator:
@@ -43,15 +47,32 @@ class Evaluator:
             raise ValueError("there are no rows to evaluate")
         total = weight = 0.0
         found: dict[str, list[Array]] = {}
+        compared: dict[str, list[Array]] = {}
         for feeds in batches({name: arrays[name] for name in self.names}, self.batch):
             out = self.executable(feeds)
             total += float(out["loss/total"])
             weight += float(out["loss/weight"])
             for head in self.heads:
                 found.setdefault(head.key, []).append(out[f"prediction/{head.key}"])
+                target = out.get(f"target/{head.key}", feeds.get(head.target))
+                assert target is not None
+                compared.setdefault(head.key, []).append(target)
         predictions = {name: np.concatenate(parts) for name, parts in found.items()}
-        targets = {head.key: arrays[head.target] for head in self.heads}
-        return Outcome(total / weight if weight else float("nan"), count, predictions, targets)
+        targets = {name: np.concatenate(parts) for name, parts in compared.items()}
+        sources: dict[str, Array] = {}
+        for head in self.heads:
+            real = steps_of(predictions[head.key], targets[head.key])
+            if real is not None:
+                sources[head.key] = real[0]
+                predictions[head.key], targets[head.key] = predictions[head.key][real], targets[head.key][real]
+        return Outcome(total / weight if weight else float("nan"), count, predictions, targets, sources)
+
+
+def steps_of(prediction: Array, target: Array) -> tuple[Array, ...] | None:
+    """Where the steps are that are no padding (ids below zero); `None` where all are or there are no steps."""
+    if target.ndim < 2 or target.dtype.kind != "i" or prediction.ndim != target.ndim + 1 or target.min() >= 0:
+        return None
+    return np.nonzero(target >= 0)
 
 
 def rows_of(arrays: Mapping[str, Array]) -> int:

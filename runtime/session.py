@@ -194,8 +194,9 @@ def summarise(
         found["confusion"] = confusion_matrix(prediction, target, prediction.shape[-1]).tolist()
         found["per_class"] = per_class(prediction, target, names)
         found["reliability"] = reliability(prediction, target).table()
+    rows = outcome.sources.get(head.key, slice(None))
     by = {
-        name: slices(prediction, target, model.groups(name, dataset, split), fitting, head.task)
+        name: slices(prediction, target, model.groups(name, dataset, split)[rows], fitting, head.task)
         for name in model.spec.sections.evaluate.slices
     }
     return {**found, "slices": by} if by else found

@@ -13,7 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from trine.compiler.ir import OPS, DType, Graph, Input, IRError, Op, Type, Value, constant
-from trine.compiler.ops import activations, conv, elementwise, linalg, losses, norm, optim, reduce, shape
+from trine.compiler.ops import (
+    activations,
+    attention,
+    conv,
+    elementwise,
+    linalg,
+    losses,
+    norm,
+    optim,
+    recurrent,
+    reduce,
+    shape,
+)
 
 Array = NDArray[Any]
 Draw = Callable[[np.random.Generator], Array]
@@ -291,6 +303,65 @@ def _norm() -> Iterator[Sample]:
     yield s(norm.Dropout(0.5), f(3), np.array([0.0, 0.5, 0.75]))
 
 
+def lengths(rows: int, steps: int) -> Array:
+    """A mask of rows of different lengths, padded at the end; the first is whole."""
+    return np.arange(steps)[None, :] < steps - np.arange(rows)[:, None]
+
+
+def _recurrent() -> Iterator[Sample]:
+    r = recurrent
+    n, t, size, units = 3, 4, 2, 3
+    state, z = f(n, units), {k: f(n, t, k * units, low=-1.0, high=1.0) for k in (1, 3, 4)}
+    weight = {k: f(k * units, units, low=-0.7, high=0.7) for k in (1, 3, 4)}
+    for reverse in (False, True):
+        for mask in ((), (lengths(n, t),)):
+            one = weight[1], state, *mask
+            scans = [
+                (r.LstmScan(reverse), z[4], weight[4], state, state, *mask),
+                (r.GruScan(reverse), z[3], weight[3], f(units), state, *mask),
+                (r.RnnScan(reverse), z[1], *one),
+            ]
+            for scan, *inputs in scans:
+                yield s(scan, *inputs, grad=0)
+                yield _scan_gradient(scan, *inputs)
+            x, inner = f(n, t, size), {k: f(k * units, size) for k in (1, 3, 4)}
+            yield s(r.Lstm(reverse), x, inner[4], weight[4], f(4 * units), state, state, *mask, grad=1)
+            yield s(r.Gru(reverse), x, inner[3], weight[3], f(3 * units), f(units), state, *mask, grad=1)
+            yield s(r.Rnn(reverse), x, inner[1], weight[1], f(units), state, *mask, grad=1)
+    # kept above the kink
+    up = f(n, t, units, low=0.5, high=1.0), f(units, units, low=0.1, high=0.4), f(n, units, low=0.1, high=1.0)
+    yield s(r.ReluScan(), *up, lengths(n, t), grad=0)
+    yield _scan_gradient(r.ReluScan(True), *up)
+    yield s(
+        r.Rnn(False, "relu"), f(n, t, size, low=0.1), f(units, size, low=0.1), up[1], f(units, low=0.1), up[2], grad=1
+    )
+
+
+def _scan_gradient(scan: Any, *inputs: Draw | Array) -> Sample:
+    """The gradients of a scan, whose outputs are among its inputs."""
+    rng = np.random.default_rng(5)
+    arrays = [x if isinstance(x, np.ndarray) else x(rng) for x in inputs]
+    outputs = scan.eval(*arrays)
+    given = [rng.uniform(-1, 1, outputs[0].shape) for _ in range(scan.states)]
+    return s(scan.gradient(), *given, *arrays, *outputs, grad=0)
+
+
+def _attention() -> Iterator[Sample]:
+    a = attention
+    q, kv = f(2, 4, 3, 6), f(2, 4, 3, 6)
+    seen, bias = lengths(2, 3).reshape(2, 1, 1, 3), f(1, 4, 3, 3)
+    for causal in (False, True):
+        for window in (None, 2):
+            for extras in ((), (seen,), (bias,), (seen, bias)):
+                yield s(a.Attention(0.4, causal, window), q, kv, kv, *extras, grad=1)
+                yield s(a.AttentionWeights(0.4, causal, window), q, kv, *extras, grad=1)
+    yield s(a.Attention(1.0), f(1, 4, 2, 4), f(1, 2, 5, 4), f(1, 2, 5, 3), grad=1)
+    yield s(a.Attention(1.0, True), f(1, 6, 3, 2), f(1, 2, 3, 2), f(1, 2, 3, 2), grad=1)
+    yield s(a.Rotary(), f(2, 3, 4, 6), np.arange(4.0))
+    yield s(a.Rotary(100.0), f(3, 2), np.arange(3.0) + 5)
+    yield s(a.Sinusoids(6), np.arange(4.0))
+
+
 def _optim() -> Iterator[Sample]:
     ops = [optim.Sgd(), optim.Sgd(0.9), optim.Sgd(0.9, True, 0.1), optim.Adam(), optim.Adam(decay=0.1)]
     ops += [optim.Adam(0.8, 0.99, 1e-6, 0.1, True), optim.RmsProp(), optim.RmsProp(0.9, 1e-6, 0.5, False, 0.1)]
@@ -314,6 +385,8 @@ def _all() -> Iterator[Sample]:
         _activations,
         _losses,
         _norm,
+        _recurrent,
+        _attention,
         _optim,
     ):
         yield from family()

@@ -174,3 +174,164 @@ def _(w: dict[str, Any], x: Any) -> Any:
     shortcut = F.batch_norm(shortcut, None, None, w[f"{p}.scale"], w[f"{p}.shift"], True)
     inner = F.conv2d(x, w["residual_1.conv_1.weight"], w["residual_1.conv_1.bias"], stride=2, padding=1)
     return shortcut + inner
+
+
+def flat_weights(w: dict[str, Any], step: str, layers: int = 1, ways: int = 1) -> list[Any]:
+    """A recurrent layer's parameters in the order of torch's functions, which have two biases."""
+    flat = []
+    for k in range(layers):
+        for end in ("", ".reverse")[:ways]:
+            name = f"{step}.layer_{k + 1}{end}"
+            bias = w[f"{name}.bias"]
+            inner = torch.zeros_like(bias)
+            if f"{name}.recurrent_bias" in w:
+                new = w[f"{name}.recurrent_bias"]
+                inner = torch.cat([inner[: 2 * len(new)], new])
+            flat += [w[f"{name}.weight"], w[f"{name}.recurrent"], bias, inner]
+    return flat
+
+
+def zeros(x: Any, units: int, count: int = 1) -> Any:
+    return x.new_zeros(count, len(x), units)
+
+
+def lstm(w: dict[str, Any], x: Any, units: int, layers: int = 1, ways: int = 1) -> Any:
+    first = zeros(x, units, layers * ways)
+    flat = flat_weights(w, "lstm_1", layers, ways)
+    return torch.lstm(x, [first, first], flat, True, layers, 0.0, False, ways == 2, True)
+
+
+def gru(w: dict[str, Any], x: Any, units: int, layers: int = 1, ways: int = 1) -> Any:
+    flat = flat_weights(w, "gru_1", layers, ways)
+    return torch.gru(x, zeros(x, units, layers * ways), flat, True, layers, 0.0, False, ways == 2, True)
+
+
+STEPS = "x: 'float[T, 3]'"
+case("lstm", "[lstm: 4]", STEPS)(lambda w, x: lstm(w, x, 4)[0])
+case("lstm", "[lstm: {units: 2, layers: 2, bidirectional: true}]", STEPS)(lambda w, x: lstm(w, x, 2, 2, 2)[0])
+case("lstm", "[lstm: {units: 2, bidirectional: true, returns: last}]", "x: 'float[4, 3]'")(
+    lambda w, x: lstm(w, x, 2, 1, 2)[1].transpose(0, 1).flatten(1)
+)
+case("lstm", "[{lstm: {units: 2, returns: cell}, from: [x, h, c]}]", f"{STEPS}, h: 'float[2]', c: 'float[2]'")(
+    lambda w, x: torch.lstm(
+        x, [w["h"][None], w["c"][None]], flat_weights(w, "lstm_1"), True, 1, 0.0, False, False, True
+    )[2][0]
+)
+
+
+@case("lstm", "[lstm: {units: 2, layers: 2, dropout: 0.4}]", STEPS)
+def _(w: dict[str, Any], x: Any) -> Any:
+    flat = flat_weights(w, "lstm_1", 2)
+    first = [zeros(x, 2)] * 2
+    y = torch.lstm(x, first, flat[:4], True, 1, 0.0, False, False, True)[0]
+    y = y * (w["lstm_1.uniform"] >= 0.4) / 0.6
+    return torch.lstm(y, first, flat[4:], True, 1, 0.0, False, False, True)[0]
+
+
+case("gru", "[gru: 4]", STEPS)(lambda w, x: gru(w, x, 4)[0])
+case("gru", "[gru: {units: 2, layers: 2, bidirectional: true}]", STEPS)(lambda w, x: gru(w, x, 2, 2, 2)[0])
+case("gru", "[{gru: {units: 2, layers: 2, returns: last}, from: [x, h]}]", f"{STEPS}, h: 'float[2, 2]'")(
+    lambda w, x: torch.gru(
+        x, w["h"].transpose(0, 1).contiguous(), flat_weights(w, "gru_1", 2), True, 2, 0.0, False, False, True
+    )[1][-1]
+)
+case("rnn", "[rnn: 4]", STEPS)(
+    lambda w, x: torch.rnn_tanh(x, zeros(x, 4), flat_weights(w, "rnn_1"), True, 1, 0.0, False, False, True)[0]
+)
+case("rnn", "[rnn: {units: 2, activation: relu, bidirectional: true}]", "x: 'float[5, 3]'")(
+    lambda w, x: torch.rnn_relu(x, zeros(x, 2, 2), flat_weights(w, "rnn_1", 1, 2), True, 1, 0.0, False, True, True)[0]
+)
+
+
+def multi_head(w: dict[str, Any], x: Any, context: Any, heads: int, mask: Any = None) -> Any:
+    """`torch.nn.MultiheadAttention`'s own function."""
+    p = {part: w[f"attention_1.{part}.weight"] for part in ("query", "key", "value", "output")}
+    bias = {part: w.get(f"attention_1.{part}.bias") for part in p}
+    inner = None if bias["query"] is None else torch.cat([bias["query"], bias["key"], bias["value"]])
+    y, _ = F.multi_head_attention_forward(
+        x.transpose(0, 1), context.transpose(0, 1), context.transpose(0, 1), x.shape[-1], heads,
+        torch.cat([p["query"], p["key"], p["value"]]), inner, None, None, False, 0.0, p["output"], bias["output"],
+        training=False, need_weights=False, attn_mask=mask,
+    )  # fmt: skip
+    return y.transpose(0, 1)
+
+
+def hidden(x: Any, window: int | None = None) -> Any:
+    """True where a step does not see another."""
+    distance = torch.arange(x.shape[1])[:, None] - torch.arange(x.shape[1])
+    return (distance < 0) | (distance >= (window or x.shape[1]))
+
+
+WIDE = "x: 'float[T, 4]'"
+case("attention", "[attention: 2]", WIDE)(lambda w, x: multi_head(w, x, x, 2))
+case("attention", "[attention: {heads: 2, bias: false}]", "x: 'float[5, 4]'")(lambda w, x: multi_head(w, x, x, 2))
+case("attention", "[attention: {heads: 1, causal: true}]", WIDE)(lambda w, x: multi_head(w, x, x, 1, hidden(x)))
+case("attention", "[attention: {heads: 2, causal: true, window: 3}]", WIDE)(
+    lambda w, x: multi_head(w, x, x, 2, hidden(x, 3))
+)
+case("attention", "[{attention: 2, from: [x, y]}]", f"{WIDE}, y: 'float[5, 4]'")(
+    lambda w, x: multi_head(w, x, w["y"], 2)
+)
+
+
+def projected(w: dict[str, Any], x: Any, name: str, heads: int) -> Any:
+    y = F.linear(x, w[f"attention_1.{name}.weight"], w[f"attention_1.{name}.bias"])
+    return y.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def output(w: dict[str, Any], y: Any) -> Any:
+    return F.linear(y.transpose(1, 2).flatten(2), w["attention_1.output.weight"], w["attention_1.output.bias"])
+
+
+@case("attention", "[attention: {heads: 4, kv_heads: 2, head_dim: 3, causal: true}]", WIDE)
+def _(w: dict[str, Any], x: Any) -> Any:
+    q, k, v = (projected(w, x, name, n) for name, n in (("query", 4), ("key", 2), ("value", 2)))
+    return output(w, F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True))
+
+
+def turned(x: Any) -> Any:
+    """The rotation of RoFormer as complex numbers."""
+    half = x.shape[-1] // 2
+    rates = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = torch.arange(x.shape[-2], dtype=torch.float64)[:, None] * rates
+    pairs = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([pairs.real, pairs.imag], -1)
+
+
+@case("attention", "[attention: {heads: 2, causal: true, positions: rotary}]", "x: 'float[T, 8]'")
+def _(w: dict[str, Any], x: Any) -> Any:
+    q, k, v = (projected(w, x, name, 2) for name in ("query", "key", "value"))
+    return output(w, F.scaled_dot_product_attention(turned(q), turned(k), v, is_causal=True))
+
+
+@case("attention", "[attention: {heads: 2, positions: alibi}]", WIDE)
+def _(w: dict[str, Any], x: Any) -> Any:
+    q, k, v = (projected(w, x, name, 2) for name in ("query", "key", "value"))
+    distance = (torch.arange(x.shape[1])[:, None] - torch.arange(x.shape[1])).abs()
+    bias = -distance * torch.tensor([2.0**-4, 2.0**-8], dtype=torch.float64)[:, None, None]
+    return output(w, F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+
+
+@case("attention", "[attention: {heads: 2, dropout: 0.3}]", "x: 'float[3, 4]'")
+def _(w: dict[str, Any], x: Any) -> Any:
+    q, k, v = (projected(w, x, name, 2) for name in ("query", "key", "value"))
+    weights = (q @ k.mT / 2**0.5).softmax(-1) * (w["attention_1.uniform"] >= 0.3) / 0.7
+    return output(w, weights @ v)
+
+
+case("positions", "[positions: {length: 9}]", WIDE)(lambda w, x: x + w["positions_1.weight"][: x.shape[1]])
+case("positions", "[positions]", "x: 'float[T <= 8, 4]'")(lambda w, x: x + w["positions_1.weight"][: x.shape[1]])
+
+
+@case("positions", "[positions: sinusoidal]", WIDE)
+def _(w: dict[str, Any], x: Any) -> Any:
+    angles = torch.arange(x.shape[1], dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.01], dtype=torch.float64)
+    return x + torch.cat([angles.sin(), angles.cos()], -1)
+
+
+case("patch_embedding", "[patch_embedding: {dim: 5, size: 2}]", "x: 'float[3, 4, 6]'")(
+    lambda w, x: F.conv2d(x, w["patch_embedding_1.weight"], w["patch_embedding_1.bias"], 2).flatten(2).mT
+)
+case("class_token", "[class_token]", "x: 'float[3, 4]'")(
+    lambda w, x: torch.cat([w["class_token_1.weight"].expand(len(x), 1, 4), x], 1)
+)

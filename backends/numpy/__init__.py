@@ -12,6 +12,7 @@ from ...compiler.analysis import Buffer, last_uses, pack
 from ...compiler.ir import Array, Const, Graph, Input, Type, Value, input_of, order
 from ...compiler.ops import kernels as primitive_kernels
 from ...compiler.passes import Model
+from .. import recurrent
 from ..executable import Run, Specialised, lower
 from ..source import Writer, hint_of
 from . import kernels
@@ -21,7 +22,7 @@ __all__ = ["BACKEND", "NumpyBackend"]
 
 KERNELS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (primitive_kernels, kernels)
+    for module in (primitive_kernels, kernels, recurrent)
     for name in vars(module)
     if callable(getattr(module, name)) and getattr(getattr(module, name), "__module__", "") == module.__name__
 }

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ...compiler.ir import Const, DType, Item, Op, Value
-from ...compiler.ops import conv, elementwise, linalg, reduce, shape
+from ...compiler.ops import conv, elementwise, linalg, recurrent, reduce, shape
 from ..source import Writer, literal_of, shape_text
 
 Kind = Literal["ufunc", "into", "fresh", "view"]
@@ -155,7 +155,16 @@ def _axis(op: Any) -> str:
     return f"axis={op.axis}, keepdims=True"
 
 
-e, s, r, lin, c = elementwise, shape, reduce, linalg, conv
+def _scan(name: str, *needs: str, extra: str = "") -> Emit:
+    """A recurrence or its gradients, as a loop of NumPy's functions."""
+
+    def write(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+        return f"{name}(np, {', '.join(args)}, reverse={cast(Any, v.op).reverse}{extra})"
+
+    return Emit("fresh", write, (name, *needs))
+
+
+e, s, r, lin, c, rec = elementwise, shape, reduce, linalg, conv, recurrent
 
 EMIT: dict[type[Op], Emit] = {
     **{op: _ufunc(op) for op in (e.Neg, e.Exp, e.Log, e.Sqrt, e.Sin, e.Cos, e.Tanh, e.Abs, e.Sign, e.Floor, e.Not)},
@@ -196,6 +205,11 @@ EMIT: dict[type[Op], Emit] = {
         "max_pool_grad", "windows", "pad", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"
     ),
     c.AvgPool: Emit("fresh", _avg_pool, ("windows", "pad", "window_sum")),
+    rec.LstmScan: _scan("lstm_scan"), rec.LstmScanGrad: _scan("lstm_scan_grad", "shifted"),
+    rec.GruScan: _scan("gru_scan"), rec.GruScanGrad: _scan("gru_scan_grad", "shifted"),
+    rec.RnnScan: _scan("rnn_scan"), rec.RnnScanGrad: _scan("rnn_scan_grad", "shifted"),
+    rec.ReluScan: _scan("rnn_scan", extra=", relu=True"),
+    rec.ReluScanGrad: _scan("rnn_scan_grad", "shifted", extra=", relu=True"),
 }  # fmt: skip
 
 

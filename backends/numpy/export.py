@@ -17,13 +17,14 @@ from ...compiler.ir import Array, Const, Graph, Input, Item, Type, Value, input_
 from ...compiler.passes import Model
 from ...compiler.rewrite import bind, legalize
 from ...files import write_atomically
+from .. import recurrent
 from ..source import Writer, hint_of
 from . import KERNELS
 from .emit import EMIT, native, write
 
 ORDER = (
     "erf", "windows", "fold", "scatter_add", "pad", "columns", "depthwise", "conv", "conv_input_grad",
-    "conv_weight_grad", "max_pool", "max_pool_grad", "window_sum",
+    "conv_weight_grad", "max_pool", "max_pool_grad", "window_sum", *recurrent.NAMES,
 )  # fmt: skip
 
 RESERVED = (

@@ -16,7 +16,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ...compiler.ir import Array, Const, Dim, DType, Graph, Item, Op, Value, constant
-from ...compiler.ops import activations, conv, elementwise, linalg, norm, reduce, shape
+from ...compiler.ops import activations, conv, elementwise, linalg, norm, recurrent, reduce, shape
 from ...compiler.rewrite import rebuild
 from ..source import Names, hint_of
 
@@ -29,7 +29,8 @@ ELEMENTS = {
     DType.u8: TensorProto.UINT8, DType.boolean: TensorProto.BOOL,
 }  # fmt: skip
 
-Write = Callable[["Emitter", Value, Sequence[str]], str]
+# How a value is written: the name of its output, or the names of its outputs.
+Write = Callable[["Emitter", Value, Sequence[str]], "str | list[str]"]
 
 
 class Emitter:
@@ -41,15 +42,20 @@ class Emitter:
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
         self.written: dict[Value, str] = {}
+        self.outputs: dict[Value, list[str]] = {}
         self._constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
-        self._producers: dict[str, NodeProto] = {}
 
-    def node(self, kind: str, inputs: Iterable[str], hint: str = "", outputs: int = 1, **attributes: Any) -> str:
-        """Add a node; its (first) output's name."""
+    def node(self, kind: str, inputs: Iterable[str], hint: str = "", **attributes: Any) -> str:
+        """Add a node with one output; its name."""
+        return self.node_of_several(kind, inputs, hint, 1, **attributes)[0]
+
+    def node_of_several(
+        self, kind: str, inputs: Iterable[str], hint: str, outputs: int, **attributes: Any
+    ) -> list[str]:
+        """Add a node with several outputs; their names."""
         made = [self.names.make(hint or kind.lower()) for _ in range(outputs)]
         self.nodes.append(helper.make_node(kind, list(inputs), made, name=made[0], **attributes))
-        self._producers[made[0]] = self.nodes[-1]
-        return made[0]
+        return made
 
     def constant(self, array: Array, hint: str = "c") -> str:
         """The name of an initializer; equal arrays share one."""
@@ -84,9 +90,13 @@ class Emitter:
         if isinstance(v.op, Const):
             self.written[v] = self.constant(v.op.value.array)
         elif isinstance(v.op, Item):
-            self.written[v] = self._producers[self.written[v.inputs[0]]].output[v.op.index]
+            self.written[v] = self.outputs[v.inputs[0]][v.op.index]
         else:
-            self.written[v] = EMIT[type(v.op)](self, v, [self.written[x] for x in v.inputs])
+            made = EMIT[type(v.op)](self, v, [self.written[x] for x in v.inputs])
+            if isinstance(made, str):
+                self.written[v] = made
+            else:
+                self.outputs[v] = made
 
 
 def _node(kind: str, **fixed: Any) -> Write:
@@ -133,9 +143,9 @@ def _pad(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("Pad", [a[0], pads, em.constant(np.asarray(op.value, v.dtype.numpy))], hint_of(v))
 
 
-def _split(em: Emitter, v: Value, a: Sequence[str]) -> str:
+def _split(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
     op = cast(shape.Split, v.op)
-    return em.node("Split", [a[0], em.integers(op.sizes)], hint_of(v), outputs=len(op.sizes), axis=op.axis)
+    return em.node_of_several("Split", [a[0], em.integers(op.sizes)], hint_of(v), len(op.sizes), axis=op.axis)
 
 
 def _flip(em: Emitter, v: Value, a: Sequence[str]) -> str:
@@ -270,7 +280,48 @@ def _batch_norm(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("BatchNormalization", a, hint_of(v), epsilon=cast(norm.BatchNorm, v.op).eps)
 
 
-e, s, r, lin, c, act = elementwise, shape, reduce, linalg, conv, activations
+# The order of ONNX's gates in that of ours.
+_GATES = {recurrent.Lstm: (0, 3, 1, 2), recurrent.Gru: (1, 0, 2), recurrent.Rnn: (0,)}
+
+
+def _recurrent(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
+    """`LSTM`, `GRU` or `RNN`: time goes first, weights have an axis of directions."""
+    op = cast(recurrent.Recurrent, v.op)
+    scan, order = op.scan(), _GATES[type(op)]
+    x, weight, recurrent_, bias, *rest = a
+    units = int(v.types[0].shape[2])
+    inner = em.constant(np.zeros(units * len(order), v.types[0].dtype.numpy))
+    if op.biases == 2:
+        inner = em.node("Concat", [em.constant(np.zeros(2 * units, v.types[0].dtype.numpy)), rest.pop(0)], axis=0)
+    axis = em.integers([0])
+    gates = [em.node("Unsqueeze", [_gates(em, t, units, order), axis]) for t in (weight, recurrent_)]
+    biases = em.node("Unsqueeze", [em.node("Concat", [_gates(em, bias, units, order), inner], axis=0), axis])
+    lengths = ""
+    if len(rest) > scan.states:
+        real = em.node("Cast", [rest[-1]], to=TensorProto.INT32)
+        lengths = em.node("ReduceSum", [real, em.integers([1])], keepdims=0)
+    first = [em.node("Unsqueeze", [state, axis]) for state in rest[: scan.states]]
+    kind = {recurrent.Lstm: "LSTM", recurrent.Gru: "GRU", recurrent.Rnn: "RNN"}[type(op)]
+    extra: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" else {}
+    if isinstance(op, recurrent.Rnn):
+        extra["activations"] = [op.activation.capitalize()]
+    y, *last = em.node_of_several(
+        kind, [em.node("Transpose", [x], perm=[1, 0, 2]), *gates, biases, lengths, *first], hint_of(v),
+        1 + scan.states, hidden_size=units, direction="reverse" if op.reverse else "forward", **extra,
+    )  # fmt: skip
+    y = em.node("Transpose", [em.node("Squeeze", [y, em.integers([1])])], perm=[1, 0, 2])
+    return [y, *(em.node("Squeeze", [state, axis]) for state in last)]
+
+
+def _gates(em: Emitter, weight: str, units: int, order: Sequence[int]) -> str:
+    """A weight's gates in another order."""
+    if len(order) == 1:
+        return weight
+    parts = em.node_of_several("Split", [weight, em.integers([units] * len(order))], "gate", len(order), axis=0)
+    return em.node("Concat", [parts[i] for i in order], axis=0)
+
+
+e, s, r, lin, c, act, rec = elementwise, shape, reduce, linalg, conv, activations, recurrent
 
 EMIT: dict[type[Op], Write] = {
     e.Neg: _node("Neg"), e.Exp: _node("Exp"), e.Log: _node("Log"), e.Sqrt: _node("Sqrt"), e.Sin: _node("Sin"),
@@ -293,6 +344,7 @@ EMIT: dict[type[Op], Write] = {
     lin.Gather: _with("Gather", lambda op: {"axis": op.axis}), lin.ScatterAdd: _scatter_add,
     c.Conv: _conv, c.ConvInputGrad: _conv_input_grad, c.ConvWeightGrad: _conv_weight_grad,
     c.MaxPool: _pool("MaxPool"), c.AvgPool: _pool("AveragePool"),
+    rec.Lstm: _recurrent, rec.Gru: _recurrent, rec.Rnn: _recurrent,
     act.Relu: _node("Relu"), act.Sigmoid: _node("Sigmoid"),
     act.Gelu: _with("Gelu", lambda op: {"approximate": "tanh" if op.approximate else "none"}),
     norm.BatchNorm: _batch_norm,
@@ -302,6 +354,7 @@ EMIT: dict[type[Op], Write] = {
 # ONNX Runtime computes these in float32 alone on the CPU, or has an epsilon of float32: in float64 they are decomposed.
 _FLOAT32_ONLY = (
     c.Conv, c.ConvInputGrad, c.ConvWeightGrad, c.AvgPool, act.Gelu, norm.BatchNorm, norm.LayerNorm,
+    rec.Lstm, rec.Gru, rec.Rnn,
 )  # fmt: skip
 
 
@@ -310,7 +363,7 @@ def native(value: Value) -> bool:
     op = value.op
     if isinstance(op, Const | Item):
         return True
-    if isinstance(op, _FLOAT32_ONLY) and value.type.dtype is not DType.f32:
+    if isinstance(op, _FLOAT32_ONLY) and value.types[0].dtype is not DType.f32:
         return False
     if isinstance(op, c.ConvWeightGrad | c.ConvInputGrad):
         return op.groups == 1 and _plain_transpose(value)

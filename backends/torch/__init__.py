@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,10 @@ from ..base import BackendError
 from ..executable import Run, Specialised, lower
 from ..source import Writer, hint_of
 from . import export as exporting
-from . import kernels
 from .emit import argument, native, write
+from .kernels import FUNCTIONS
 
 __all__ = ["BACKEND", "TorchBackend"]
-
-KERNELS: dict[str, Callable[..., Any]] = {name: getattr(kernels, name) for name in kernels.NAMES}
-
 
 # Ops whose result may be a view of their first input.
 _VIEWS = (
@@ -101,7 +98,7 @@ class Program:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.writer = Writer(reserved=("torch", "F", "math", "device", *KERNELS))
+        self.writer = Writer(reserved=("torch", "F", "math", "device", *FUNCTIONS))
         self.fed = [v for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
         self.state = [v for v in graph.inputs if input_of(v).role in ("param", "buffer")]
         self.fused = [v for v in order(graph.roots) if isinstance(v.op, Adam | Sgd)]
@@ -190,7 +187,7 @@ class Program:
     def load(self, state: TorchState) -> Run:
         """The function, with its constants and state in place; arrays in, arrays out."""
         device = state.device
-        namespace: dict[str, Any] = {"torch": torch, "F": F, "math": math, "device": device, **KERNELS}
+        namespace: dict[str, Any] = {"torch": torch, "F": F, "math": math, "device": device, **FUNCTIONS}
         for name, array in self.writer.constants.items():
             namespace[name] = torch.tensor(array, device=device)
         for v in self.state:

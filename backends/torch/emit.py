@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from ...compiler.ir import Const, Dim, DType, Item, Op, Shape, Value
-from ...compiler.ops import activations, conv, elementwise, linalg, norm, reduce, shape
+from ...compiler.ops import activations, attention, conv, elementwise, linalg, norm, recurrent, reduce, shape
 from ..source import Writer, shape_text
 
 Write = Callable[[Writer, Value, Sequence[str]], str]
@@ -244,7 +244,26 @@ def _gelu_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"torch.ops.aten.gelu_backward({a[0]}, {a[1]}, approximate={form!r})"
 
 
-e, s, r, lin, c, act = elementwise, shape, reduce, linalg, conv, activations
+def _scan(name: str, extra: str = "") -> Write:
+    """A recurrence or its gradients, as a loop of PyTorch's functions."""
+    return lambda w, v, a: f"{name}(torch, {', '.join(a)}, reverse={cast(Any, v.op).reverse}{extra})"
+
+
+def _attention(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(attention.Attention, v.op)
+    extra = f", attn_mask={a[3]}" if len(a) > 3 else ""
+    shared = ", enable_gqa=True" if v.inputs[0].shape[1] != v.inputs[1].shape[1] else ""
+    inputs = ", ".join(a[:3])
+    return f"F.scaled_dot_product_attention({inputs}{extra}, is_causal={op.causal}, scale={op.scale!r}{shared})"
+
+
+def _attends(value: Value) -> bool:
+    """Whether torch says it in one call: causal or with one mask or bias, and no window."""
+    op = cast(attention.Attention, value.op)
+    return op.window is None and len(value.inputs) - 3 + op.causal <= 1
+
+
+e, s, r, lin, c, act, rec = elementwise, shape, reduce, linalg, conv, activations, recurrent
 _axis: Callable[[Any], str] = lambda op: f"{op.axis}"  # noqa: E731
 _kept: Callable[[Any], str] = lambda op: f"{op.axis}, keepdim=True"  # noqa: E731
 
@@ -274,6 +293,13 @@ EMIT: dict[type[Op], Write] = {
     lin.Gather: _gather, lin.ScatterAdd: _scatter_add,
     c.Windows: _windows, c.Fold: _fold, c.Conv: _conv, c.ConvInputGrad: _conv_grad, c.ConvWeightGrad: _conv_grad,
     c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool, c.AvgPoolGrad: _avg_pool_grad,
+    attention.Attention: _attention,
+    rec.Lstm: _call("lstm", lambda op: f"{op.reverse}"), rec.Gru: _call("gru", lambda op: f"{op.reverse}"),
+    rec.Rnn: _call("rnn", lambda op: f"{op.reverse}, {op.activation!r}"),
+    rec.LstmScan: _scan("lstm_scan"), rec.LstmScanGrad: _scan("lstm_scan_grad"),
+    rec.GruScan: _scan("gru_scan"), rec.GruScanGrad: _scan("gru_scan_grad"),
+    rec.RnnScan: _scan("rnn_scan"), rec.RnnScanGrad: _scan("rnn_scan_grad"),
+    rec.ReluScan: _scan("rnn_scan", ", relu=True"), rec.ReluScanGrad: _scan("rnn_scan_grad", ", relu=True"),
     act.Relu: _call("torch.relu"), act.Sigmoid: _call("torch.sigmoid"), act.Silu: _call("F.silu"), act.Gelu: _gelu,
     act.LeakyRelu: _call("F.leaky_relu", lambda op: repr(op.slope)), act.Elu: _call("F.elu", lambda op: repr(op.alpha)),
     act.HardSigmoid: _call("F.hardsigmoid"), act.HardSwish: _call("F.hardswish"), act.Mish: _call("F.mish"),
@@ -295,6 +321,11 @@ def native(value: Value) -> bool:
         return ranks and _averages(value.op, value.shape[2:])
     if isinstance(value.op, conv.MaxPool | conv.MaxPoolGrad):
         return value.rank == len(value.op.kernel) + 2
+    if isinstance(value.op, attention.Attention):
+        return _attends(value)
+    if isinstance(value.op, recurrent.Recurrent):
+        # torch's own take padding as lengths of packed sequences alone
+        return value.inputs[-1].dtype is not DType.boolean and value.inputs[0].shape[1] != 0
     return type(value.op) in EMIT
 
 

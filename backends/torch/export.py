@@ -17,12 +17,12 @@ from ...compiler.passes import Model
 from ...compiler.rewrite import bind, legalize
 from ...files import write_atomically
 from ..source import Writer, hint_of, literal_of
-from . import kernels
 from .emit import argument, dtype_text, native, write
+from .kernels import FUNCTIONS
 
 RESERVED = (
     "torch", "nn", "F", "math", "itertools", "annotations", "Any", "Ints", "Path", "Tensor", "load", "load_file",
-    "register", "self", "device", "w", *kernels.NAMES,
+    "register", "self", "device", "w", *FUNCTIONS,
 )  # fmt: skip
 
 # Where array constants stand in the state dict.
@@ -59,7 +59,7 @@ def module_source(model: Model, notes: Mapping[str, str]) -> tuple[str, dict[str
     parts = [
         _heading(graph, notes, name),
         _imports(forward),
-        *(inspect.getsource(getattr(kernels, kernel)) for kernel in _kernels(forward)),
+        *(inspect.getsource(FUNCTIONS[kernel]) for kernel in _kernels(forward)),
         _REGISTER,
         f'class {name}(nn.Module):\n    """{_words(graph.name)}: call `load` for trained weights."""\n\n'
         f"{_init(held, w)}\n\n{forward}",
@@ -106,7 +106,7 @@ def _type_words(t: Type) -> str:
 
 
 def _kernels(forward: str) -> list[str]:
-    return [name for name in kernels.NAMES if re.search(rf"\b{name}\(", forward)]
+    return [name for name in FUNCTIONS if re.search(rf"\b{name}\(", forward)]
 
 
 def _imports(forward: str) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Ints = tuple[int, ...]
+from .. import recurrent
 
-# What generated source may call.
-NAMES = ("fold", "max_pool_grad", "batch_norm_train", "batch_norm_grad", "layer_norm_grad")
+Ints = tuple[int, ...]
 
 
 def fold(g: Tensor, size: Ints, stride: Ints, dilation: Ints) -> Tensor:
@@ -74,3 +74,41 @@ def layer_norm_grad(g: Tensor, x: Tensor, scale: Tensor, eps: float) -> tuple[Te
         g, x, x.shape[-1:], mean, torch.rsqrt(var + eps), scale, torch.zeros_like(scale), [True, True, True]
     )
     return found
+
+
+def lstm(
+    x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, c: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """An LSTM in one direction: (states of all steps, last state, last cell)."""
+    x = x.flip(1) if reverse else x
+    weights = [weight, recurrent, bias, torch.zeros_like(bias)]
+    y, h, c = torch.lstm(x, [h[None], c[None]], weights, True, 1, 0.0, False, False, True)
+    return y.flip(1) if reverse else y, h[0], c[0]
+
+
+def gru(
+    x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, new: Tensor, h: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    """A GRU in one direction: (states of all steps, last state)."""
+    x = x.flip(1) if reverse else x
+    inner = torch.cat([torch.zeros_like(bias[: 2 * len(new)]), new])
+    y, h = torch.gru(x, h[None], [weight, recurrent, bias, inner], True, 1, 0.0, False, False, True)
+    return y.flip(1) if reverse else y, h[0]
+
+
+def rnn(
+    x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, reverse: bool, activation: str
+) -> tuple[Tensor, Tensor]:
+    """A plain recurrent layer in one direction: (states of all steps, last state)."""
+    x = x.flip(1) if reverse else x
+    function = torch.rnn_tanh if activation == "tanh" else torch.rnn_relu
+    y, h = function(x, h[None], [weight, recurrent, bias, torch.zeros_like(bias)], True, 1, 0.0, False, False, True)
+    return y.flip(1) if reverse else y, h[0]
+
+
+# What generated source may call.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{f.__name__: f for f in (fold, max_pool_grad, batch_norm_train, batch_norm_grad, layer_norm_grad)},
+    **{f.__name__: f for f in (lstm, gru, rnn)},
+    **{name: getattr(recurrent, name) for name in recurrent.NAMES},
+}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..ir import Graph, Input, IRError, Origin, Value, origin
+from ..ir import DType, Graph, Input, IRError, Origin, Value, constant, input_of, origin
 from ..layers.core import LayerError, Loss, Target
+from ..ops.elementwise import Less, Maximum, Not
 from ..ops.norm import at_least
 from ..ops.reduce import Sum
 from ..ops.shape import Size, reshape
@@ -62,10 +63,26 @@ class ModelWalker(StepWalker):
         for key in node.keys() if node and isinstance(node.data, dict) else ():
             frame.names[str(key)] = Bound(None, str(key), key.span, "input")
         for name, signature in self.spec.inputs.items():
-            value = Input(name, signature.type)()
-            self.builder.inputs[name] = value
+            declared = Input(name, signature.type)()
+            self.builder.inputs[name] = declared
+            self.builder.limits |= dict(signature.bounds)
+            value = self.unpadded(declared)
             frame.names[name] = Bound(value, name, signature.key.span, "input")
         return frame
+
+    def unpadded(self, ids: Value) -> Value:
+        """An input without its padding: ids below zero stand at steps that a sequence does not have.
+
+        Which those are is noted by the name of the axis. Where the data show that nothing is padded, nothing is done.
+        """
+        name, dim = input_of(ids).name, str(ids.shape[1]) if ids.rank > 1 else ""
+        if ids.dtype is not DType.i64 or dim not in ids.type.names or self.spec.sizes.get(f"{name}.padded") == 0:
+            return ids
+        with origin(Origin(name)):
+            real = Not()(Less()(ids, constant(0, ids.dtype)))
+            if ids.rank == 2:
+                self.builder.masks.setdefault(dim, real)
+            return Maximum()(ids, constant(0, ids.dtype))
 
     def losses_known(self, losses: list[Step]) -> bool:
         """Whether it is known what the losses read: not so where they could not be read."""
@@ -233,6 +250,8 @@ def _loss_outputs(losses: list[tuple[Head, Loss]]) -> dict[str, Value]:
         total = one if total is None else total + one
         weight = count
         out[f"prediction/{head.key}"] = loss.prediction
+        if loss.target is not None:
+            out[f"target/{head.key}"] = loss.target
     assert total is not None and weight is not None
     # A batch of samples that all weigh nothing has a loss of zero.
     return {"loss": total / at_least(weight, TINY), "loss/total": total, "loss/weight": weight, **out}

@@ -47,7 +47,8 @@ class Network:
 
     Outputs are those the spec names. In the modes `train` and `evaluate`, where the spec has a
     loss, there are also `loss` (a scalar: the weighted mean over the batch), `loss/total` and
-    `loss/weight` (the sums it is the ratio of), and `prediction/<key>` for each head.
+    `loss/weight` (the sums it is the ratio of), `prediction/<key>` for each head, and `target/<key>` where
+    that is compared with something other than the field itself.
     """
 
     graph: Graph

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Literal
 
 from ..ir import Value
 from ..ops.conv import Conv
-from ..ops.elementwise import broadcast
+from ..ops.elementwise import Cast, broadcast
 from ..ops.linalg import Linear
+from ..ops.norm import at_least
 from ..ops.reduce import Max, Mean, Sum, drop
 from ..ops.shape import Concat, axis_of, reshape
 from ..spec.kinds import Range, Steps, Word
 from ..spec.signatures import spec_type
-from .core import Builder, LayerError, features, initial, layer, need_floats
+from .core import Builder, LayerError, features, initial, layer, masked, need_floats
 from .dense import axis_named
 from .normalisation import batch_norm
 
@@ -102,26 +104,42 @@ def dot(b: Builder, x: Value, y: Value) -> Value:
 
 @layer
 def mean(b: Builder, x: Value, *, over: Word = "1") -> Value:
-    """The mean over an axis, which goes away.
+    """The mean over an axis, which goes away. Padded steps do not count.
 
     over: the axis, by its name or counted from 1 after the batch.
     Example: mean: {over: 1}
     """
     need_floats(x)
-    axis = axis_named(x, int(over) if over.isdigit() else over)
-    return drop(Mean((axis,))(x), axis)
+    return mean_over(b, x, (axis_named(x, int(over) if over.isdigit() else over),))
+
+
+def mean_over(b: Builder, x: Value, axes: tuple[int, ...]) -> Value:
+    """The mean over axes, which go away; padded steps do not count."""
+    for axis in axes:
+        b.across_steps(x, axis)
+    kept = tuple(d for i, d in enumerate(x.shape) if i not in axes)
+    padded = [axis for axis in axes if b.mask(x, axis) is not None]
+    if not padded:
+        return reshape(Mean(axes)(x), kept)
+    (axis,) = padded
+    mask = b.mask(x, axis)
+    assert mask is not None
+    real = Cast(x.dtype)(mask)
+    others = tuple(a for a in axes if a != axis)
+    total = Sum((axis,))(Mean(others)(x) * real) / at_least(Sum((axis,))(real), 1.0)
+    return reshape(total, kept)
 
 
 @layer
 def maximum(b: Builder, x: Value, *, over: Word = "1") -> Value:
-    """The largest number along an axis, which goes away.
+    """The largest number along an axis, which goes away. Padded steps do not count.
 
     over: the axis, by its name or counted from 1 after the batch.
     Example: maximum: {over: 1}
     """
     need_floats(x)
     axis = axis_named(x, int(over) if over.isdigit() else over)
-    return drop(Max(axis)(x), axis)
+    return drop(Max(axis)(masked(b, x, axis, -math.inf)), axis)
 
 
 @layer

@@ -1,21 +1,24 @@
 """Convolution and pooling. Their rank is that of what flows in.
 
-[T, features] is a sequence, convolved along T; [channels, H, W] an image; [channels, D, H, W] a volume.
+[T, features] is a sequence, convolved along T; [channels, H, W] an image; [channels, D, H, W] a volume. Padded steps
+of a sequence are zeros to a convolution and never the largest of a window.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Literal
 
 from ..ir import Value
 from ..ops.conv import AvgPool, Conv, MaxPool, Pads
-from ..ops.reduce import Max, Mean
+from ..ops.reduce import Max
 from ..ops.shape import merge, reshape, transpose
 from ..spec.kinds import Natural, Positive, Size
 from ..spec.registry import Call
 from ..spec.signatures import spec_type
-from .core import Builder, Initialiser, LayerError, initial, layer, need_floats
+from .combine import mean_over
+from .core import Builder, Initialiser, LayerError, initial, layer, masked, need_floats
 
 Ints = list[Positive] | Positive
 Padding = Literal["same", "valid"] | Natural | list[Natural]
@@ -51,7 +54,7 @@ def conv(
     init: how the weight starts; `he` where nothing is said.
     Example: conv: {filters: 32, kernel: 3, stride: 2}
     """
-    x, axes, back = _spatial(x)
+    x, axes, back = _spatial(masked(b, x))
     k, s, d = (_per_axis(v, axes, n) for v, n in ((kernel, "kernel"), (stride, "stride"), (dilation, "dilation")))
     channels = x.shape[1]
     if isinstance(channels, str):
@@ -78,7 +81,7 @@ def max_pool(
     padding: as for `conv`; padding never wins.
     Example: max_pool: 2
     """
-    x, axes, back = _spatial(x)
+    x, axes, back = _spatial(masked(b, x, fill=-math.inf))
     k = _per_axis(kernel, axes, "kernel")
     s = k if stride is None else _per_axis(stride, axes, "stride")
     return back(MaxPool(k, s, _pads(padding, k, (1,) * axes, axes))(x))
@@ -114,8 +117,8 @@ def global_avg_pool(b: Builder, x: Value) -> Value:
 
     Example: global_avg_pool
     """
-    x, axes, _ = _spatial(x)
-    return reshape(Mean(tuple(range(2, 2 + axes)))(x), x.shape[:2])
+    _spatial(x)
+    return mean_over(b, x, (1,) if x.rank == 3 else tuple(range(2, x.rank)))
 
 
 @layer
@@ -124,7 +127,7 @@ def global_max_pool(b: Builder, x: Value) -> Value:
 
     Example: global_max_pool
     """
-    x, _, _ = _spatial(x)
+    x, _, _ = _spatial(masked(b, x, fill=-math.inf))
     flat = merge(x, 2, x.rank)
     return reshape(Max(2)(flat), x.shape[:2])
 

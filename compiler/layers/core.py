@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from ..initialisers import INITIALISERS
-from ..ir import Init, Input, Shape, Type, Value
+from ..ir import Dim, Init, Input, Shape, Type, Value, constant
+from ..ops.elementwise import Cast, Where
+from ..ops.shape import Iota, reshape
 from ..spec.kinds import Of
 from ..spec.registry import LAYERS, LOSSES, Call
 from ..spec.signatures import spec_type
@@ -32,12 +34,36 @@ class Poisoned(Exception):
     """An input is missing because of an error that was already reported."""
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """That a sequence is read step by step, each step seeing what the steps before it left behind.
+
+    position: the step, a whole number from zero, as a value. dim: the sequence's axis, which is 1 in the graph of a
+    step. limit: for how many steps there is room.
+    """
+
+    position: Value
+    dim: str
+    limit: int
+
+    def distances(self) -> Value:
+        """How many steps each remembered step lies before this one, [1, 1, 1, limit]."""
+        return reshape(self.position, (1, 1, 1, 1)) - Iota((1, 1, 1, self.limit), 3)()
+
+
 @dataclass
 class Builder:
-    """Makes the parameters, buffers and random inputs of steps, named by the steps' paths."""
+    """Makes the parameters, buffers and random inputs of steps, named by the steps' paths.
+
+    `masks` says for each named dim of padded sequences which steps are real: booleans [N, dim]; `limits` how large a
+    named dim may be. Where `decoding` is set, the graph of one step of a sequence is made.
+    """
 
     training: bool
     inputs: dict[str, Value] = field(default_factory=dict)
+    masks: dict[str, Value] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    decoding: Decoding | None = None
     updates: dict[str, Value] = field(default_factory=dict)
     path: str = ""
     shared: bool = False
@@ -66,6 +92,38 @@ class Builder:
         self.inputs[full] = Input(full, Type(shape), "random")()
         return self.inputs[full]
 
+    def mask(self, x: Value, axis: int = 1) -> Value | None:
+        """Which numbers of x are real along an axis of padded steps, as booleans that broadcast against x.
+
+        `None` where the axis is not padded. Padding is known by the axis's name, so that it travels with a sequence
+        through all layers that keep the axis.
+        """
+        found = self.masks.get(str(x.shape[axis]))
+        if found is None:
+            return None
+        return reshape(found, tuple(d if i in (0, axis) else 1 for i, d in enumerate(x.shape)))
+
+    def limit(self, dim: Dim) -> int | None:
+        """How large a dim may be, where that is known."""
+        if self.decoding is not None:
+            return self.limits.get(self.decoding.dim, self.decoding.limit)
+        return dim if isinstance(dim, int) else self.limits.get(dim)
+
+    def steps_of(self, x: Value) -> Value:
+        """The numbers of the steps of a sequence [N, T, …], from zero: [T] of whole numbers."""
+        if self.decoding is not None:
+            return reshape(self.decoding.position, (1,))
+        return Iota((x.shape[1],), 0)()
+
+    def positions(self, x: Value) -> Value:
+        """`steps_of` as numbers of x's element type."""
+        return Cast(x.dtype)(self.steps_of(x))
+
+    def across_steps(self, x: Value, axis: int = 1) -> None:
+        """Called by layers that take the steps of a sequence together; raises `LayerError` where there is one alone."""
+        if self.decoding is not None and x.rank > 2 and axis == 1 and x.shape[1] == 1:
+            raise LayerError("this layer takes all steps together: a network with it cannot go on step by step")
+
     def steps(self, node: Node, x: Value) -> Value:
         """The value of a nested list of steps applied to x."""
         assert self.walk is not None
@@ -85,6 +143,13 @@ class Builder:
             raise LayerError(f"the shared `{name}` is {spec_type(known.type)}, this step needs {spec_type(t)}")
         self.borrowed += 1
         return known
+
+
+def masked(b: Builder, x: Value, axis: int = 1, fill: float = 0.0) -> Value:
+    """x with `fill` at the steps of an axis that are padding, for a layer that takes steps together."""
+    b.across_steps(x, axis)
+    mask = b.mask(x, axis)
+    return x if mask is None else Where()(mask, x, constant(fill, x.dtype))
 
 
 def initial(init: Call | None, default: str, **args: float) -> Init:
@@ -118,12 +183,14 @@ class Loss:
 
     values: one number per sample, [N]; weights: how much each sample counts, [N], or equally.
     prediction: what a user of the model wants to see. task: what kind of numbers those are.
+    target: what the prediction is compared with, where that is not the field itself.
     """
 
     values: Value
     prediction: Value
     task: Literal["classes", "labels", "values"]
     weights: Value | None = None
+    target: Value | None = None
 
 
 @dataclass

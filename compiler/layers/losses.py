@@ -9,8 +9,11 @@ import numpy as np
 from ..ir import DType, Op, Type, Value, constant
 from ..ops import losses as ops
 from ..ops.activations import Sigmoid
+from ..ops.elementwise import And, Cast, Less, Maximum, Minimum, Not, Where
 from ..ops.linalg import Gather
-from ..ops.reduce import Softmax, drop
+from ..ops.norm import at_least
+from ..ops.reduce import Softmax, Sum, drop
+from ..ops.shape import Iota, Size, reshape
 from ..spec.kinds import NonNegative, PositiveFloat, Range, Share
 from ..spec.signatures import spec_type
 from .core import Builder, LayerError, Loss, Target, features, loss, need_floats
@@ -22,7 +25,7 @@ def mse(b: Builder, prediction: Value, target: Target) -> Loss:
 
     Example: {mse: [price, target]}
     """
-    return _regression(ops.SquaredError(), prediction, target)
+    return _regression(b, ops.SquaredError(), prediction, target)
 
 
 @loss
@@ -31,7 +34,7 @@ def mae(b: Builder, prediction: Value, target: Target) -> Loss:
 
     Example: {mae: [price, target]}
     """
-    return _regression(ops.AbsoluteError(), prediction, target)
+    return _regression(b, ops.AbsoluteError(), prediction, target)
 
 
 @loss
@@ -41,7 +44,7 @@ def huber(b: Builder, prediction: Value, target: Target, *, delta: PositiveFloat
     delta: where the two meet.
     Example: {huber: {delta: 0.5}, from: [price, target]}
     """
-    return _regression(ops.HuberError(delta), prediction, target)
+    return _regression(b, ops.HuberError(delta), prediction, target)
 
 
 @loss
@@ -50,7 +53,7 @@ def log_cosh(b: Builder, prediction: Value, target: Target) -> Loss:
 
     Example: {log_cosh: [price, target]}
     """
-    return _regression(ops.LogCosh(), prediction, target)
+    return _regression(b, ops.LogCosh(), prediction, target)
 
 
 @loss
@@ -62,16 +65,23 @@ def quantile(
     q: the quantile.
     Example: {quantile: {q: 0.9}, from: [price, target]}
     """
-    return _regression(ops.QuantileError(q), prediction, target)
+    return _regression(b, ops.QuantileError(q), prediction, target)
 
 
-def _regression(op: Op, prediction: Value, target: Target) -> Loss:
+def _regression(b: Builder, op: Op, prediction: Value, target: Target) -> Loss:
     """A loss on numbers. A prediction [1] is compared with a target without axes."""
     need_floats(prediction)
     known = target.known
     if prediction.rank == 2 and prediction.shape[1] == 1 and (known is None or known.rank == 1):
         prediction = drop(prediction, 1)
-    return Loss(ops.per_sample(op(prediction, target.of(prediction.type))), prediction, "values")
+    values = op(prediction, target.of(prediction.type))
+    mask = b.mask(values) if values.rank > 1 else None
+    if mask is None:
+        return Loss(ops.per_sample(values), prediction, "values")
+    real = Cast(values.dtype)(mask)
+    counts = reshape(Sum((1,))(reshape(real, values.shape[:2])), values.shape[:1])
+    total = ops.per_sample(values * real) * Size(values.shape[1], values.dtype)()
+    return Loss(total / at_least(counts, 1.0), prediction, "values", counts)
 
 
 @loss
@@ -85,6 +95,8 @@ def cross_entropy(
 ) -> Loss:
     """The cross-entropy between softmax(logits) and a class id: logits [..., classes], ids [...].
 
+    Of sequences, steps whose id is below zero are padding and do not count.
+
     smoothing: how much of the target is spread over all classes (Szegedy et al., 2016).
     weights: how much each class counts, one number per class.
     Example: {cross_entropy: [logits, digit]}
@@ -92,9 +104,10 @@ def cross_entropy(
     need_floats(logits)
     features(logits)
     ids = label.of(Type(logits.shape[:-1], DType.i64))
-    values = ops.CrossEntropy(smoothing)(logits, ids)
     if weights is None:
-        return Loss(ops.per_sample(values), Softmax(-1)(logits), "classes")
+        values, counts = _over_labels(logits, ids, smoothing)
+        return Loss(values, Softmax(-1)(logits), "classes", counts)
+    values = ops.CrossEntropy(smoothing)(logits, ids)
     classes = logits.shape[-1]
     if isinstance(classes, int) and len(weights) != classes:
         raise LayerError(
@@ -108,6 +121,49 @@ def cross_entropy(
         )
     each = Gather(0)(constant(np.asarray(weights), logits.dtype), ids)
     return Loss(values, Softmax(-1)(logits), "classes", each)
+
+
+def _over_labels(logits: Value, ids: Value, smoothing: float) -> tuple[Value, Value | None]:
+    """The mean over each row's labels, and how many it has; a label below zero is padding."""
+    if ids.rank == 1:
+        return ops.CrossEntropy(smoothing)(logits, ids), None
+    zero = constant(0, ids.dtype)
+    values = ops.CrossEntropy(smoothing)(logits, Maximum()(ids, zero))
+    real = Cast(values.dtype)(Not()(Less()(ids, zero)))
+    axes = tuple(range(1, ids.rank))
+    count = Sum(axes)(real)
+    mean = Sum(axes)(values * real) / at_least(count, 1.0)
+    return reshape(mean, ids.shape[:1]), reshape(count, ids.shape[:1])
+
+
+@loss
+def next_token(b: Builder, logits: Value, tokens: Target, *, smoothing: Share = 0.0) -> Loss:
+    """The cross-entropy of each token given those before it: logits [T, tokens] at a step are for the token after it.
+
+    The last step of each sequence, which nothing follows, does not count, nor does padding.
+
+    smoothing: how much of the target is spread over all tokens (Szegedy et al., 2016).
+    Example: {next_token: [logits, tokens]}
+    """
+    need_floats(logits)
+    if logits.rank != 3:
+        raise LayerError(f"the logits are {spec_type(logits.type)}, expected [T, tokens]")
+    ids = tokens.of(Type(logits.shape[:-1], DType.i64))
+    following = _following(ids, b.mask(ids))
+    values, counts = _over_labels(logits, following, smoothing)
+    return Loss(values, Softmax(-1)(logits), "classes", counts, following)
+
+
+def _following(ids: Value, mask: Value | None) -> Value:
+    """At each step the id of the next one, -1 where there is none."""
+    _, steps = ids.shape
+    here = Iota((steps,), 0)()
+    last = Size(steps, DType.i64)() - 1
+    after = Minimum()(here + 1, last)
+    exists = reshape(Less()(here, last), (1, steps))
+    if mask is not None:
+        exists = And()(exists, Gather(1)(mask, after))
+    return Where()(exists, Gather(1)(ids, after), constant(-1, ids.dtype))
 
 
 @loss
@@ -133,4 +189,4 @@ def hinge(b: Builder, score: Value, target: Target, *, margin: PositiveFloat = 1
     margin: how far on the right side a score should be.
     Example: {hinge: [score, sign]}
     """
-    return _regression(ops.Hinge(margin), score, target)
+    return _regression(b, ops.Hinge(margin), score, target)

@@ -178,7 +178,8 @@ def _check_lengths(sections: Sections, report: Report) -> None:
     train = sections.train
     if train is None:
         return
-    given = [name for name in ("epochs", "steps", "duration") if name in train.spans]
+    lengths = ("epochs", "steps", "duration")
+    given = [name for name in lengths if name in train.spans and getattr(train, name) is not None]
     if len(given) > 1:
         report.error(
             "E204",

@@ -35,7 +35,8 @@ class Split:
     table: Table
 
     def __len__(self) -> int:
-        return len(self.table)
+        """How many samples there are: the table's rows, or the windows that were cut from them."""
+        return len(next(iter(self.arrays.values()), self.table.rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +49,10 @@ class Dataset:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """`name.size` of every field of ids."""
-        return {f"{name}.size": field.size for name, field in self.fields.items() if field.size is not None}
+        """`name.size` of every field of ids; `name.padded` (0 or 1) of every field of sequences."""
+        sizes = {f"{name}.size": field.size for name, field in self.fields.items() if field.size is not None}
+        padded = {f"{name}.padded": int(f.padded) for name, f in self.fields.items() if f.padded is not None}
+        return sizes | padded
 
     @property
     def counts(self) -> dict[str, int]:
@@ -244,9 +247,21 @@ def dataset_from_tables(
                 arrays[split][name] = fitted[name].transform(table)
         except DataError as error:
             raise error.at((spans or {}).get(name)) from None
+    _check_rows(arrays)
     splits = {name: Split(arrays[name], table) for name, table in tables.items()}
     columns = sorted({column for encoder in fields.values() for column in encoder.columns})
     return Dataset(splits, fitted, fingerprint(tables, columns))
+
+
+def _check_rows(arrays: Mapping[str, Mapping[str, Array]]) -> None:
+    """Every field has as many rows as the others."""
+    for split, fields in arrays.items():
+        counts = {name: len(array) for name, array in fields.items()}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"`{name}` {count}" for name, count in counts.items())
+            raise DataError(
+                f"the fields have different numbers of rows in `{split}` ({told}): are some cut to windows?"
+            )
 
 
 def fingerprint(tables: Mapping[str, Table], columns: Iterable[str]) -> str:

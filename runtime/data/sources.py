@@ -31,7 +31,7 @@ from .table import (
     text_column,
 )
 
-__all__ = ["csv", "from_arrays", "idx", "npz", "sklearn"]
+__all__ = ["csv", "from_arrays", "idx", "npz", "sklearn", "text"]
 
 MAX_CELL = 10_000_000
 EXACT = 2**53
@@ -76,6 +76,21 @@ def csv(
     columns = zip(*lines, strict=True) if lines else [()] * len(names)
     as_text = _known(text or [], names, path.name)
     return make_table({n: _column(c, markers, n in as_text) for n, c in zip(names, columns, strict=True)}, path.name)
+
+
+@SOURCES.register
+def text(target: str, folder: Path, *, encoding: str = "utf-8", skip_blank: bool = False) -> Table:
+    """The lines of a text file, which may be compressed with gzip (`.gz`), in one column, `text`.
+
+    encoding: how the file writes characters.
+    skip_blank: whether lines without a character are left out.
+    Example: source: text:corpus.txt
+    """
+    path = folder / target
+    lines = _decode(_read(path), encoding, path.name).splitlines()
+    if skip_blank:
+        lines = [line for line in lines if line.strip()]
+    return make_table({"text": text_column(lines, np.zeros(len(lines), np.bool_))}, path.name)
 
 
 def _read(path: Path) -> bytes:

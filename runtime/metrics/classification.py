@@ -240,3 +240,28 @@ def calibration_error(prediction: Array, target: Array, *, bins: Positive = 15) 
     found = reliability(prediction, target, bins)
     share = found.count / found.count.sum()
     return float(np.nansum(share * np.abs(found.accuracy - found.confidence)))
+
+
+@metric("classes", goal="min")
+def perplexity(prediction: Array, target: Array) -> float:
+    """The exponential of the mean cross-entropy: among how many equally likely classes the choice is.
+
+    Example: perplexity
+    """
+    return float(np.exp(_surprise(prediction, target)))
+
+
+@metric("classes", goal="min")
+def bits_per_character(prediction: Array, target: Array) -> float:
+    """The mean cross-entropy in bits: of a language model of characters, how many bits one of them takes.
+
+    Example: bits_per_character
+    """
+    return float(_surprise(prediction, target) / np.log(2))
+
+
+def _surprise(prediction: Array, target: Array) -> float:
+    """The mean of -log p of the true class, in nats."""
+    rows, ids = as_rows(prediction, target)
+    own = np.take_along_axis(rows, ids[:, None], 1)
+    return float(-np.log(np.maximum(own, np.finfo(rows.dtype).tiny)).mean())

@@ -121,6 +121,7 @@ LOSS_CASES: list[tuple[str, str, str, str, Loss]] = [
     ("cross_entropy", "", "float[3]", "class", F.cross_entropy),
     ("cross_entropy", "smoothing: 0.2", "float[3]", "class", lambda p, t: F.cross_entropy(p, t, label_smoothing=0.2)),
     ("cross_entropy", "", "float[4, 3]", "class", lambda p, t: F.cross_entropy(p.mT, t)),
+    ("next_token", "", "float[4, 3]", "class", lambda p, t: F.cross_entropy(p[:, :-1].mT, t[:, 1:])),
     (
         "cross_entropy", f"weights: {WEIGHTS}", "float[3]", "class",
         lambda p, t: F.cross_entropy(p, t, weight=torch.tensor(WEIGHTS, dtype=torch.float64)),

@@ -5,5 +5,21 @@ from __future__ import annotations
 from .categories import MISSING, binary, ids, raw
 from .core import Encoder, FieldError, Fitted, State, restore
 from .numbers import CHUNK, numbers
+from .text import FittedText, characters, words
 
-__all__ = ["CHUNK", "MISSING", "Encoder", "FieldError", "Fitted", "State", "binary", "ids", "numbers", "raw", "restore"]
+__all__ = [
+    "CHUNK",
+    "MISSING",
+    "Encoder",
+    "FieldError",
+    "Fitted",
+    "FittedText",
+    "State",
+    "binary",
+    "characters",
+    "ids",
+    "numbers",
+    "raw",
+    "restore",
+    "words",
+]

@@ -54,6 +54,11 @@ class Fitted(ABC):
         return None
 
     @property
+    def padded(self) -> bool | None:
+        """Whether rows of different lengths are padded, for fields of sequences."""
+        return None
+
+    @property
     def names(self) -> list[str] | None:
         """What each id stands for, for fields of categories."""
         return None

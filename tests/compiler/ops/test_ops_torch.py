@@ -203,10 +203,12 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
 
 # Casts and constants, which torch has no say in; optimizers are compared in test_training.py;
 # windows are compared through Conv and the pools, and gradients that are made of an output or of statistics through
-# the op that they are the gradient of.
+# the op that they are the gradient of. Recurrences, attention and positions are compared as layers, in test_layers.py.
 WITHOUT = {
     "Cast", "Size", "Iota", "OneHot", "Windows", "Fold", "Sgd", "Adam", "RmsProp",
     "AvgPoolGrad", "BatchNormGrad", "SoftmaxGrad", "LogSoftmaxGrad",
+    "Lstm", "Gru", "Rnn", "LstmScan", "GruScan", "RnnScan", "ReluScan", "Attention", "AttentionWeights", "Rotary", "Sinusoids",
+    "LstmScanGrad", "GruScanGrad", "RnnScanGrad", "ReluScanGrad",
 }  # fmt: skip
 
 CASES = [(s, i) for s, i in zip(ALL, IDS, strict=True) if s.op.kind in COUNTERPARTS]

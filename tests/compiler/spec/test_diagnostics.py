@@ -739,7 +739,7 @@ error[E210]: there is no layer or block `foo`
  --> spec.yaml:9:7
   |
 9 |     - foo
-  |       ^^^ expected one of `add`, `avg_pool`, `batch_norm`, `concat`, `conv`, `dot`, `dropout`, `elu`, `embedding`, `flatten`, `gelu`, `global_avg_pool` and 26 more""",
+  |       ^^^ expected one of `add`, `attention`, `avg_pool`, `batch_norm`, `class_token`, `concat`, `conv`, `dot`, `dropout`, `elu`, `embedding`, `flatten` and 33 more""",
     ),
     "an unknown layer of several inputs": (
         """\

@@ -1,0 +1,173 @@
+"""Attention, and positions turned into rotations and biases."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..ir import DType, IRError, Op, Type, Value, constant
+from .elementwise import Abs, And, Cast, Cos, Less, Not, Sin, Where, broadcast, floating
+from .linalg import MatMul
+from .reduce import Softmax
+from .shape import Concat, Iota, Split, reshape, swap_last
+
+# What the score of a key that may not be seen is: finite, so that a row without any key gives numbers.
+UNSEEN = -1e30
+
+
+class AttentionWeights(Op):
+    """How much each query takes of each value: softmax(q kᵀ scale + bias) over the keys that may be seen.
+
+    q [N, heads, T, d] and k [N, groups, S, d] -> [N, heads, T, S]; heads / groups queries share a key (Ainslie et
+    al., 2023). Further inputs broadcast against that: booleans that say what may be seen, and numbers that are added.
+    With `causal`, query i sees keys up to i; with `window`, of these the last `window` (and without `causal`, those
+    less than `window` away).
+    """
+
+    scale: float
+    causal: bool = False
+    window: int | None = None
+
+    def type(self, q: Type, k: Type, *extras: Type) -> Type:
+        if not q.rank == k.rank == 4 or q.dtype != k.dtype:
+            raise IRError(f"attention: {q} and {k} are not [N, heads, steps, features]")
+        if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+            raise IRError(f"attention: queries {q} and keys {k} do not fit")
+        if int(q.shape[1]) % int(k.shape[1]):
+            raise IRError(f"attention: {q.shape[1]} heads do not divide into {k.shape[1]} groups")
+        scores = q.with_shape((*q.shape[:3], k.shape[2]))
+        for extra in extras:
+            if extra.dtype not in (DType.boolean, q.dtype) or broadcast("attention", scores, extra) != scores.shape:
+                raise IRError(f"attention: {extra} does not fit the scores {scores}")
+        return floating("attention", scores)
+
+    def decompose(self, q: Value, k: Value, *extras: Value) -> Value:
+        scores = grouped(MatMul(), q * self.scale, k, turned=True)
+        for extra in extras:
+            if extra.dtype is not DType.boolean:
+                scores = scores + extra
+        seen = [extra for extra in extras if extra.dtype is DType.boolean] + self.near(scores)
+        if seen:
+            every = seen[0]
+            for part in seen[1:]:
+                every = And()(every, part)
+            scores = Where()(every, scores, constant(UNSEEN, scores.dtype))
+        return Softmax(-1)(scores)
+
+    def near(self, scores: Value) -> list[Value]:
+        """What the positions alone allow to be seen, [1, 1, T, S]."""
+        if not self.causal and self.window is None:
+            return []
+        distance = distances(scores.shape[2], scores.shape[3])
+        found = []
+        if self.causal:
+            found.append(Not()(Less()(distance, constant(0, DType.i64))))
+        if self.window is not None:
+            far = distance if self.causal else Cast(DType.i64)(Abs()(Cast(DType.f64)(distance)))
+            found.append(Less()(far, constant(self.window, DType.i64)))
+        return found
+
+    def flops(self, out: Type, q: Type, k: Type, *extras: Type) -> int:
+        return Type(k.shape[2:3]).numel() * (2 * q.numel() + 6 * q.with_shape(q.shape[:3]).numel())
+
+
+class Attention(Op):
+    """Attention (Vaswani et al., 2017): the values by `AttentionWeights`.
+
+    q [N, heads, T, d], k [N, groups, S, d], v [N, groups, S, e] -> [N, heads, T, e], and further inputs as there.
+    """
+
+    scale: float
+    causal: bool = False
+    window: int | None = None
+
+    @property
+    def weights(self) -> AttentionWeights:
+        return AttentionWeights(self.scale, self.causal, self.window)
+
+    def type(self, q: Type, k: Type, v: Type, *extras: Type) -> Type:
+        self.weights.type(q, k, *extras)
+        if v.rank != 4 or k.shape[:3] != v.shape[:3] or k.dtype != v.dtype:
+            raise IRError(f"attention: keys {k} and values {v} do not fit")
+        return floating("attention", q.with_shape((*q.shape[:3], v.shape[3])))
+
+    def decompose(self, q: Value, k: Value, v: Value, *extras: Value) -> Value:
+        return attend(self.weights(q, k, *extras), v)
+
+    def flops(self, out: Type, q: Type, k: Type, v: Type, *extras: Type) -> int:
+        return self.weights.flops(out, q, k) + 2 * out.numel() * Type(k.shape[2:3]).numel()
+
+
+def attend(weights: Value, v: Value) -> Value:
+    """The values by their weights."""
+    return grouped(MatMul(), weights, v)
+
+
+def grouped(product: Op, a: Value, b: Value, turned: bool = False) -> Value:
+    """A product per head, where several heads of a share one group of b."""
+    n, heads, steps, features = a.shape
+    groups = b.shape[1]
+    b = swap_last(b) if turned else b
+    if heads == groups:
+        return product(a, b)
+    wide = reshape(a, (n, groups, int(heads) // int(groups), steps, features))
+    found = product(wide, reshape(b, (n, groups, 1, *b.shape[2:])))
+    return reshape(found, (n, heads, steps, found.shape[-1]))
+
+
+def distances(queries: int | str, keys: int | str) -> Value:
+    """How many steps each key lies before each query, [1, 1, T, S]."""
+    return Iota((1, 1, queries, 1), 2)() - Iota((1, 1, 1, keys), 3)()
+
+
+class Rotary(Op):
+    """Pairs of features turned by angles that grow with the position (Su et al., 2021).
+
+    x [..., T, d] and positions [T] -> [..., T, d]; feature i is paired with i + d/2.
+    """
+
+    base: float = 10000.0
+
+    def type(self, x: Type, positions: Type) -> Type:
+        if x.rank < 2 or positions != Type(x.shape[-2:-1], x.dtype):
+            raise IRError(f"rotary: positions {positions} do not fit {x}")
+        if isinstance(x.shape[-1], str) or x.shape[-1] % 2:
+            raise IRError(f"rotary: {x} has no even number of features to pair")
+        return floating("rotary", x)
+
+    def decompose(self, x: Value, positions: Value) -> Value:
+        half = int(x.shape[-1]) // 2
+        rates = constant(self.base ** (-np.arange(half) / half), x.dtype)
+        angles = reshape(positions, (*positions.shape, 1)) * rates
+        cos, sin = Cos()(angles), Sin()(angles)
+        a, b = Split(-1, (half, half))(x).items()
+        return Concat(-1)(a * cos - b * sin, b * cos + a * sin)
+
+
+class Sinusoids(Op):
+    """Sines and cosines of positions [T] at `features` rates -> [T, features] (Vaswani et al., 2017)."""
+
+    features: int
+    base: float = 10000.0
+
+    def type(self, positions: Type) -> Type:
+        if positions.rank != 1 or self.features % 2:
+            raise IRError(f"sinusoids: {positions} and {self.features} features: expected [T] and an even number")
+        return floating("sinusoids", positions.with_shape((*positions.shape, self.features)))
+
+    def decompose(self, positions: Value) -> Value:
+        half = self.features // 2
+        rates = constant(self.base ** (-np.arange(half) / half), positions.dtype)
+        angles = reshape(positions, (*positions.shape, 1)) * rates
+        return Concat(-1)(Sin()(angles), Cos()(angles))
+
+
+def alibi_slopes(heads: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """How fast attention falls off with distance in each head (Press et al., 2021)."""
+    power = 2 ** math.floor(math.log2(heads))
+    slopes = 2.0 ** (-8.0 * np.arange(1, power + 1) / power)
+    if power < heads:
+        between = 2.0 ** (-8.0 * np.arange(1, 2 * power + 1) / (2 * power))
+        slopes = np.concatenate([slopes, between[0::2][: heads - power]])
+    return slopes
