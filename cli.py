@@ -341,8 +341,9 @@ def docs(topic: str | None, folder: Path | None) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="model.trine: a bundle; model.onnx; model.py: NumPy alone; model_torch.py: an nn.Module.",
 )
+@click.option("--step", is_flag=True, help="Of a network that generates: one step, whose caches go in and come out.")
 @set_option
-def compile_(source: str, output: Path, overrides: Sequence[str]) -> None:
+def compile_(source: str, output: Path, step: bool, overrides: Sequence[str]) -> None:
     """Compile a run, a bundle, or a spec with its initial weights, to what the file's name asks for.
 
     Example:
@@ -351,7 +352,7 @@ def compile_(source: str, output: Path, overrides: Sequence[str]) -> None:
     from .runtime.session import compile_source
     from .views import passes_table
 
-    records = compile_source(source, output, overrides)
+    records = compile_source(source, output, overrides, step)
     console = out()
     console.print(passes_table(records))
     click.echo(f"wrote {output} ({output.stat().st_size / 1024:.0f} KiB)")
@@ -469,6 +470,55 @@ def predict(
     out().print(rows_table(columns, limit))
 
 
+@command("generate")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--prompt", default="", help="The text to go on from.")
+@click.option("--row", "columns", multiple=True, metavar="COLUMN=TEXT", help="A column of the network's other inputs.")
+@click.option("--tokens", default=200, show_default=True, help="How many tokens to generate, unless it ends before.")
+@click.option("--temperature", default=0.0, show_default=True, help="0 takes the most probable token; 1 samples.")
+@click.option("--top-k", type=click.IntRange(1), help="Sample among so many most probable tokens.")
+@click.option("--top-p", type=click.FloatRange(0, 1), help="Sample among the fewest tokens that have this probability.")
+@click.option("--beams", default=1, show_default=True, type=click.IntRange(1), help="How many beams to search with.")
+@click.option("--seed", default=0, show_default=True, help="What is drawn from.")
+@click.option("--length", type=click.IntRange(1), help="The longest sequence, where the spec does not say it.")
+@backend_option
+def generate(
+    run: Path,
+    prompt: str,
+    columns: Sequence[str],
+    tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    beams: int,
+    seed: int,
+    length: int | None,
+    backend: str,
+) -> None:
+    """Go on with a text, token by token, by a network trained with the loss `next_token`.
+
+    Example:
+    trine generate runs/char-lm --prompt "ROMEO:" --temperature 0.8
+    """
+    from .runtime import model as models
+    from .runtime.generation import Generator, Sampling
+
+    row = dict(_pair(column) for column in columns)
+    made = Generator(models.load(run, backend), length, beams)
+    click.echo(prompt, nl=False)
+    for piece in made.text(prompt, row, tokens, Sampling(temperature, top_k, top_p, seed)):
+        click.echo(piece, nl=False)
+        sys.stdout.flush()
+    click.echo()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"`{text}` is not COLUMN=TEXT", param_hint="--row")
+    return name, value
+
+
 def main() -> None:
     """Run a command, and turn what goes wrong into one message and an exit code."""
     try:
@@ -490,6 +540,7 @@ def main() -> None:
 def _explain(error: Exception) -> int:
     """Print an error as its kind deserves; the exit code."""
     from .backends.base import BackendError
+    from .compiler.generation import NotGenerative
     from .compiler.ir import IRError
     from .compiler.spec.diagnostics import SpecError
     from .runtime.checkpoints import ArtefactError
@@ -508,7 +559,7 @@ def _explain(error: Exception) -> int:
         err().print(f"stopped by {error}: the run was saved; `--resume` goes on", highlight=False)
         return error.exit_code
     kinds: list[tuple[tuple[type[Exception], ...], str, int]] = [
-        ((UsageError, RunExists, BackendError), "error", 2),
+        ((UsageError, RunExists, BackendError, NotGenerative), "error", 2),
         ((DataError,), "error in the data", 3),
         ((TrainingError,), "training failed", 4),
         ((ArtefactError,), "error in an artefact", 5),

@@ -12,9 +12,10 @@ from ..backends.base import load as load_backend
 from ..compiler import text
 from ..compiler.analysis import id_bounds
 from ..compiler.build import Head, Network, build
+from ..compiler.generation import step_model
 from ..compiler.initialisers import generator
 from ..compiler.ir import Array, DType, input_of
-from ..compiler.passes import Model, Record
+from ..compiler.passes import Model, Record, for_inference
 from ..compiler.spec.reader import Spec
 from . import report
 from .artefacts import is_artefact, open_artefact
@@ -255,8 +256,11 @@ def open_source(source: str | Path, overrides: Iterable[str] = ()) -> tuple[Spec
 TARGETS = {".trine": "", ".onnx": "onnx", "_torch.py": "torch", ".py": "numpy"}
 
 
-def compile_source(source: str | Path, out: Path, overrides: Iterable[str] = ()) -> list[Record]:
-    """Write a run, a bundle, or a spec with its initial weights, in the form that the file's name asks for."""
+def compile_source(source: str | Path, out: Path, overrides: Iterable[str] = (), step: bool = False) -> list[Record]:
+    """Write a run, a bundle, or a spec with its initial weights, in the form that the file's name asks for.
+
+    With `step`, it is one step of generation, as an ONNX file.
+    """
     ending = next((ending for ending in TARGETS if out.name.endswith(ending)), None)
     if ending is None:
         known = "`.trine` (a bundle), `.onnx`, `.py` (NumPy alone) or `_torch.py` (an `nn.Module`)"
@@ -265,9 +269,15 @@ def compile_source(source: str | Path, out: Path, overrides: Iterable[str] = ())
         if list(overrides):
             raise UsageError(f"`{source}` is trained: `--set` changes specs, before that")
         return _bundle(source, out)
+    if step and ending != ".onnx":
+        raise UsageError(f"a step of generation is written as `.onnx`, not as `{ending}`")
     backend = load_backend(TARGETS[ending])
     spec, weights = open_source(source, overrides)
     notes = {"spec": spec.name, "spec hash": spec.hash, "compiled by": f"trine {trine_version()}"}
+    if step:
+        model, records = for_inference(step_model(spec, weights))
+        backend.export(model, out, notes)
+        return records
     if TARGETS[ending] == "torch":
         # As declared, so that batch normalisation can be trained on.
         backend.export(Model(build(spec).graph, weights), out, notes)

@@ -12,9 +12,13 @@ from .network import Applied, Head, Mode, Network
 __all__ = ["Applied", "Head", "Mode", "Network", "build"]
 
 
-def build(spec: Spec, mode: Mode = "infer") -> Network:
-    """The graph of a spec; raises `SpecError` with every problem of the file."""
-    walker = ModelWalker(spec, mode)
+def build(spec: Spec, mode: Mode = "infer", steps: tuple[str, int] | None = None) -> Network:
+    """The graph of a spec; raises `SpecError` with every problem of the file.
+
+    With `steps`, an input that is a sequence and a number, it is the graph of one step of that sequence, which reads
+    its position and leaves to the next step what that needs, for at most so many steps.
+    """
+    walker = ModelWalker(spec, mode, steps)
     network = walker.run()
     walker.report.check()
     assert network is not None

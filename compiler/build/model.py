@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..ir import DType, Graph, Input, IRError, Origin, Value, constant, input_of, origin
-from ..layers.core import LayerError, Loss, Target
+from ..ir import DType, Graph, Input, IRError, Origin, Type, Value, constant, input_of, origin
+from ..layers.core import Decoding, LayerError, Loss, Target
 from ..ops.elementwise import Less, Maximum, Not
 from ..ops.norm import at_least
 from ..ops.reduce import Sum
@@ -22,7 +22,7 @@ from ..spec.kinds import (
 )
 from ..spec.reader import Spec
 from ..spec.registry import LOSSES, Call
-from ..spec.signatures import BATCH, spec_type
+from ..spec.signatures import BATCH, Signature, spec_type
 from ..spec.source import Key, Node
 from ..spec.steps import Step, parse_blocks, parse_step, parse_steps, references
 
@@ -63,12 +63,23 @@ class ModelWalker(StepWalker):
         for key in node.keys() if node and isinstance(node.data, dict) else ():
             frame.names[str(key)] = Bound(None, str(key), key.span, "input")
         for name, signature in self.spec.inputs.items():
-            declared = Input(name, signature.type)()
+            declared = self.one_step(name, signature) if self.is_stepwise(name) else Input(name, signature.type)()
             self.builder.inputs[name] = declared
             self.builder.limits |= dict(signature.bounds)
             value = self.unpadded(declared)
             frame.names[name] = Bound(value, name, signature.key.span, "input")
         return frame
+
+    def is_stepwise(self, name: str) -> bool:
+        return self.stepwise is not None and name == self.stepwise[0]
+
+    def one_step(self, name: str, signature: Signature) -> Value:
+        """The input of a sequence as that of one of its steps, and the position of that step."""
+        assert self.stepwise is not None
+        position = Input("position", Type((), DType.i64))()
+        self.builder.inputs["position"] = position
+        self.builder.decoding = Decoding(position, str(signature.type.shape[1]), self.stepwise[1])
+        return Input(name, signature.type.with_shape((signature.type.shape[0], 1)))()
 
     def unpadded(self, ids: Value) -> Value:
         """An input without its padding: ids below zero stand at steps that a sequence does not have.

@@ -60,7 +60,7 @@ def attention(
         at = b.positions(x)
         q, k = ops.Rotary(base)(q, at), ops.Rotary(base)(k, at)
     extras = []
-    if context is None and b.decoding is not None:
+    if context is None and b.decoding is not None and b.stepping(x):
         k, v, seen = _remembered(b, k, v, causal, window)
         extras.append(seen)
         if positions == "alibi":
@@ -180,7 +180,7 @@ def positions(
             f"it is not known how long {x.shape[1]} may be",
             help=f"say it in the input's signature: `{x.shape[1]} <= 512`",
         )
-    if isinstance(x.shape[1], int) and x.shape[1] > limit and b.decoding is None:
+    if isinstance(x.shape[1], int) and x.shape[1] > limit:
         raise LayerError(f"the sequence has {x.shape[1]} steps, there are {limit} positions", argument="length")
     table = b.parameter("weight", (limit, x.shape[2]), initial(None, "normal", std=0.02), decay=False)
     return x + Gather(0)(table, b.steps_of(x))

@@ -103,15 +103,19 @@ class Builder:
             return None
         return reshape(found, tuple(d if i in (0, axis) else 1 for i, d in enumerate(x.shape)))
 
+    def stepping(self, x: Value) -> bool:
+        """Whether x is one step [N, 1, features] of the sequence that is read step by step."""
+        return self.decoding is not None and x.rank > 1 and x.shape[1] == 1
+
     def limit(self, dim: Dim) -> int | None:
         """How large a dim may be, where that is known."""
-        if self.decoding is not None:
+        if dim == 1 and self.decoding is not None:
             return self.limits.get(self.decoding.dim, self.decoding.limit)
         return dim if isinstance(dim, int) else self.limits.get(dim)
 
     def steps_of(self, x: Value) -> Value:
         """The numbers of the steps of a sequence [N, T, …], from zero: [T] of whole numbers."""
-        if self.decoding is not None:
+        if self.stepping(x) and self.decoding is not None:
             return reshape(self.decoding.position, (1,))
         return Iota((x.shape[1],), 0)()
 
@@ -121,7 +125,7 @@ class Builder:
 
     def across_steps(self, x: Value, axis: int = 1) -> None:
         """Called by layers that take the steps of a sequence together; raises `LayerError` where there is one alone."""
-        if self.decoding is not None and x.rank > 2 and axis == 1 and x.shape[1] == 1:
+        if self.stepping(x) and axis == 1 and x.rank > 2:
             raise LayerError("this layer takes all steps together: a network with it cannot go on step by step")
 
     def steps(self, node: Node, x: Value) -> Value:

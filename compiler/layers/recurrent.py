@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..ir import DType, Init, Value, constant
 from ..ops import recurrent as ops
+from ..ops.elementwise import Equal, Where
 from ..ops.linalg import Gather
 from ..ops.norm import Dropout
 from ..ops.shape import Concat, reshape
@@ -145,6 +146,8 @@ def _stack(
     if x.rank != 3:
         raise LayerError(f"the input is {spec_type(x.type)}, expected a sequence [T, features]")
     ways = (False, True) if bidirectional else (False,)
+    if b.stepping(x) and bidirectional:
+        raise LayerError("a sequence that is read step by step has no end to begin at", argument="bidirectional")
     firsts = [_first_states(state, x, units, layers * len(ways)) for state in given]
     last: list[Value] = []
     for k in range(layers):
@@ -152,11 +155,26 @@ def _stack(
             x = Dropout(dropout)(x, b.random(x.shape))
         made = []
         for i, reverse in enumerate(ways):
+            name = f"layer_{k + 1}{'.reverse' if reverse else ''}"
             first = [each[k * len(ways) + i] for each in firsts]
-            made.append(direction(x, f"layer_{k + 1}{'.reverse' if reverse else ''}", first, reverse))
+            made.append(
+                _stepwise(b, x, name, first, direction) if b.stepping(x) else direction(x, name, first, reverse)
+            )
         columns = list(zip(*made, strict=True))
         x, *last = (Concat(-1)(*column) if bidirectional else column[0] for column in columns)
     return x, last
+
+
+def _stepwise(b: Builder, x: Value, name: str, first: list[Value], direction: Direction) -> tuple[Value, ...]:
+    """One step of a sequence: it begins with the states that the step before it ended with."""
+    assert b.decoding is not None
+    beginning = Equal()(b.decoding.position, constant(0, DType.i64))
+    names = [f"{name}.state_{i + 1}" for i in range(len(first))]
+    held = [b.buffer(own, state.shape, Init("zeros")) for own, state in zip(names, first, strict=True)]
+    found = direction(x, name, [Where()(beginning, a, s) for a, s in zip(first, held, strict=True)], False)
+    for own, state in zip(names, found[1:], strict=True):
+        b.update(own, state)
+    return found
 
 
 def _first_states(given: Value | None, x: Value, units: int, count: int) -> list[Value]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from .categories import MISSING, binary, ids, raw
 from .core import Encoder, FieldError, Fitted, State, restore
 from .numbers import CHUNK, numbers
-from .text import FittedText, characters, words
+from .text import END, START, FittedText, characters, words
 
 __all__ = [
     "CHUNK",
+    "END",
     "MISSING",
+    "START",
     "Encoder",
     "FieldError",
     "Fitted",

@@ -207,7 +207,8 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
 WITHOUT = {
     "Cast", "Size", "Iota", "OneHot", "Windows", "Fold", "Sgd", "Adam", "RmsProp",
     "AvgPoolGrad", "BatchNormGrad", "SoftmaxGrad", "LogSoftmaxGrad",
-    "Lstm", "Gru", "Rnn", "LstmScan", "GruScan", "RnnScan", "ReluScan", "Attention", "AttentionWeights", "Rotary", "Sinusoids",
+    "Lstm", "Gru", "Rnn", "LstmScan", "GruScan", "RnnScan", "ReluScan", "Attention", "AttentionWeights", "Rotary",
+    "Sinusoids",
     "LstmScanGrad", "GruScanGrad", "RnnScanGrad", "ReluScanGrad",
 }  # fmt: skip
 

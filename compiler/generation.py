@@ -1,0 +1,125 @@
+"""From a language model to the graph of one step of generation: caches instead of a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .build import Network, build
+from .build.network import Head
+from .ir import Array, Const, DType, Graph, Init, Input, Type, Value, input_of, order
+from .ops.linalg import Gather
+from .passes import Model
+from .rewrite import Replacement, mapped, with_roots
+from .spec.reader import Spec
+from .spec.signatures import BATCH
+
+POSITION, PARENTS = "position", "parents"
+SHARED = "shared/"
+
+
+class NotGenerative(ValueError):
+    """The spec's network cannot be run token by token; the message says why."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The graphs that generate a sequence.
+
+    step: reads the tokens of one step [N, 1], its `position`, and (with `reorder`) `parents` [N], which says whose
+        caches each row goes on with; gives the logits [N, 1, tokens] of the next, and updates the caches.
+    begin: from the network's other inputs what all steps share, kept among the caches; `None` where there are none.
+    name: the input that is generated. output: what the logits are called. limit: for how many steps there is room.
+    """
+
+    step: Graph
+    begin: Graph | None
+    name: str
+    output: str
+    limit: int
+
+    def caches(self) -> list[Value]:
+        """The buffers that the steps leave to each other, which begin as zeros."""
+        held = [*self.step.by_role("buffer"), *(self.begin.by_role("buffer") if self.begin else ())]
+        updated = {*self.step.updates, *(self.begin.updates if self.begin else ())}
+        return list({input_of(v).name: v for v in held if input_of(v).name in updated}.values())
+
+
+def generated(spec: Spec) -> Head:
+    """The head of the loss `next_token`, which says what is generated; raises `NotGenerative`."""
+    for head in build(spec, "evaluate").heads:
+        if head.loss == "next_token" and head.target in spec.inputs:
+            return head
+    raise NotGenerative(f"`{spec.name}` has no loss `next_token` on one of its inputs: it generates nothing")
+
+
+def decoder(spec: Spec, length: int | None = None, reorder: bool = False) -> Decoder:
+    """The graphs that generate the sequence of a spec's `next_token`, of at most `length` tokens.
+
+    Raises `NotGenerative`, and `SpecError` where a layer cannot go on step by step.
+    """
+    head = generated(spec)
+    signature = spec.inputs[head.target]
+    dim = signature.names[0] if len(signature.names) == 1 and signature.type.rank == 2 else None
+    if dim is None:
+        raise NotGenerative(f"`{head.target}` is no sequence of a length of its own, such as `int[T <= 64]`")
+    bound = dict(signature.bounds).get(dim)
+    limit = length if bound is None else min(length or bound, bound)
+    if limit is None:
+        raise NotGenerative(f"it is not known how long {dim} may be: say it as `{dim} <= 512`, or give a length")
+    network: Network = build(spec, "infer", (head.target, limit))
+    graph = network.graph.with_outputs({head.output: network.graph.outputs[head.output]})
+    begin, step = shared(graph, {head.target, POSITION})
+    return Decoder(reordered(step) if reorder else step, begin, head.target, head.output, limit)
+
+
+def shared(graph: Graph, varying: set[str]) -> tuple[Graph | None, Graph]:
+    """The graph in two: what does not depend on the inputs `varying` or on state is computed once, and kept."""
+    changing: set[Value] = set()
+    fed: set[Value] = set()
+    for v in order(graph.roots):
+        if isinstance(v.op, Input):
+            changing |= {v} if v.op.name in varying or v.op.name in graph.updates else set()
+            fed |= {v} if v.op.role == "data" and v.op.name not in varying else set()
+            continue
+        changing |= {v} if any(x in changing for x in v.inputs) else set()
+        fed |= {v} if any(x in fed for x in v.inputs) else set()
+    if not fed:
+        return None, graph.prune_inputs(varying)
+    edge = [v for v in order(graph.roots) if v in fed and v not in changing and _is_read(v, graph, changing)]
+    kept = {v: Input(f"{SHARED}{i}", v.type, "buffer", Init("zeros"))() for i, v in enumerate(edge)}
+    begin = Graph(
+        f"{graph.name}/begin", (*graph.inputs, *kept.values()), {}, {input_of(k).name: v for v, k in kept.items()}
+    ).prune_inputs()
+    memo: dict[Value, Replacement] = {v: v for v in graph.inputs} | kept
+    for v in order(graph.roots, memo):
+        memo[v] = v if isinstance(v.op, Input | Const) else mapped(v, memo)
+    step = with_roots(graph, memo)
+    inputs = (*step.inputs, *kept.values())
+    return begin, Graph(f"{graph.name}/step", inputs, step.outputs, step.updates).prune_inputs(varying)
+
+
+def _is_read(value: Value, graph: Graph, changing: set[Value]) -> bool:
+    """Whether something that changes from step to step, or the graph itself, reads a value."""
+    return value in graph.roots or any(value in v.inputs for v in changing)
+
+
+def reordered(step: Graph) -> Graph:
+    """The step with the caches' rows taken from `parents` first, as beam search needs it."""
+    parents = Input(PARENTS, Type((BATCH,), DType.i64))()
+    memo: dict[Value, Replacement] = {}
+    for v in step.inputs:
+        cache = input_of(v).name in step.updates or input_of(v).name.startswith(SHARED)
+        memo[v] = Gather(0)(v, parents) if cache else v
+    for v in order(step.roots, memo):
+        memo[v] = v if isinstance(v.op, Const) else mapped(v, memo)
+    outputs = {name: memo[v] for name, v in step.outputs.items()}
+    updates = {name: memo[v] for name, v in step.updates.items()}
+    return Graph(step.name, (*step.inputs, parents), outputs, updates)  # type: ignore[arg-type]
+
+
+def step_model(spec: Spec, weights: Mapping[str, Array]) -> Model:
+    """One step of generation as a model with weights: its caches are inputs, their next values outputs."""
+    step = decoder(spec).step
+    names = {input_of(v).name for v in step.by_role("param", "buffer")} - set(step.updates)
+    return Model(step, {name: array for name, array in weights.items() if name in names})

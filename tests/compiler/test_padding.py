@@ -1,0 +1,100 @@
+"""Padding changes nothing: a row in a padded batch gives what it gives alone, and so do the losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from trine.backends.base import load
+from trine.compiler.build import build
+from trine.compiler.initialisers import initialise
+from trine.compiler.ir import input_of
+from trine.compiler.spec.reader import read_string
+
+Array = Any
+ROWS = [[3, 1, 4, 1, 5], [2, 6], [5, 3, 5], [0]]
+PAD = -1
+
+# What makes one vector of each row, or ends in steps of which the real ones are compared.
+BODIES = {
+    "mean": "{mean: {over: T}}",
+    "maximum": "{maximum: {over: T}}",
+    "pool": "{conv: 6}, relu, global_max_pool",
+    "average": "{conv: {filters: 6, kernel: 4}}, global_avg_pool",
+    "max_pool": "{max_pool: {kernel: 3, stride: 1, padding: same}}",
+    "lstm": "{lstm: {units: 5, layers: 2, bidirectional: true}}",
+    "lstm last": "{lstm: {units: 5, bidirectional: true, returns: last}}",
+    "gru": "{gru: {units: 5, layers: 2, bidirectional: true}}",
+    "gru last": "{gru: {units: 5, bidirectional: true, returns: last}}",
+    "rnn last": "{rnn: {units: 5, bidirectional: true, returns: last}}",
+    "attention": "{attention: 2}, {residual: [layer_norm, {attention: {heads: 2, positions: alibi}}]}",
+    "causal": "positions, {attention: {heads: 2, causal: true, positions: rotary}}",
+    "pooled attention": "{attention: 2}, {mean: {over: T}}",
+}
+
+
+def padded(rows: list[list[int]], width: int) -> Array:
+    return np.array([row + [PAD] * (width - len(row)) for row in rows])
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "onnx"])
+@pytest.mark.parametrize("body", BODIES)
+def test_rows_in_a_padded_batch(body: str, backend: str) -> None:
+    spec = read_string(
+        "spec: 1\nmodel: {inputs: {x: 'int[T <= 16]'}, layers: "
+        f"[{{embedding: {{rows: 7, dim: 4}}}}, {BODIES[body]}, {{linear: 3, as: y}}]}}\n"
+    )
+    graph = build(spec).graph
+    rng = np.random.default_rng(0)
+    arrays = {input_of(v).name: initialise(v, 0) for v in graph.by_role("param")}
+    arrays = {n: a + rng.normal(0, 0.3, a.shape).astype(a.dtype) for n, a in arrays.items()}
+    made = load(backend)
+    run = made.compile(graph, made.state(arrays))
+    together = run({"x": padded(ROWS, 8)})["y"]
+    for row, found in zip(ROWS, together, strict=True):
+        alone = run({"x": np.array([row])})["y"][0]
+        if alone.ndim == 2:
+            found = found[: len(row)]
+        # float32 sums in another order
+        np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [("next_token: [y, x]", None), ("cross_entropy: [y, t]", "int"), ("mse: [y, t]", "float")],
+)
+def test_losses_count_real_steps_alone(loss: str, target: str | None) -> None:
+    """The loss of a padded batch is the mean over all real steps of all rows."""
+    spec = read_string(
+        "spec: 1\nmodel: {inputs: {x: 'int[T <= 16]'}, layers: [{embedding: {rows: 7, dim: 7}}, {linear: 7, as: y}]}\n"
+        f"train: {{loss: {{{loss}}}, optimizer: sgd}}\n"
+    )
+    graph = build(spec, "train").graph
+    arrays = {input_of(v).name: initialise(v, 0) for v in graph.by_role("param")}
+    made = load("numpy")
+    run = made.compile(graph, made.state(arrays))
+    rows = [row for row in ROWS if len(row) > 1]
+    rng = np.random.default_rng(0)
+    draw = {"int": lambda n: rng.integers(0, 7, n), "float": lambda n: rng.normal(size=(n, 7)).astype(np.float32)}
+    targets = [draw[target](len(row)) for row in rows] if target else []
+
+    def feeds(chosen: list[int], width: int) -> dict[str, Array]:
+        found: dict[str, Array] = {"x": padded([rows[i] for i in chosen], width)}
+        if target:
+            fill = PAD if target == "int" else 9.0
+            ends = [np.full((width - len(targets[i]), *targets[i].shape[1:]), fill, targets[i].dtype) for i in chosen]
+            found["t"] = np.stack([np.concatenate([targets[i], end]) for i, end in zip(chosen, ends, strict=True)])
+        return found
+
+    whole = run(feeds([0, 1, 2], 7))
+    alone = [run(feeds([i], len(row))) for i, row in enumerate(rows)]
+    total = sum(float(out["loss/total"]) for out in alone)
+    weight = sum(float(out["loss/weight"]) for out in alone)
+    steps = sum(len(row) - (target is None) for row in rows)
+    # a row by itself has no padding; of rows without a count the weight is one each
+    counted = [len(row) - (target is None) for row in rows]
+    mean = sum(float(out["loss"]) * n for out, n in zip(alone, counted, strict=True)) / steps
+    assert float(whole["loss"]) == pytest.approx(mean, rel=1e-5)
+    assert float(whole["loss/weight"]) == pytest.approx(steps)
+    assert total / weight == pytest.approx(mean, rel=1e-5)
