@@ -205,7 +205,8 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
 # windows are compared through Conv and the pools, and gradients that are made of an output or of statistics through
 # the op that they are the gradient of.
 WITHOUT = {
-    "Cast", "Size", "Iota", "OneHot", "Windows", "Fold", "Sgd", "Adam", "RmsProp",
+    "Cast", "Size", "Iota", "OneHot", "Windows", "Fold", "Sgd", "Adam", "RmsProp", "Adagrad",
+    "NAdam", "RAdam", "Lion", "Lamb", "Adafactor",
     "AvgPoolGrad", "BatchNormGrad", "SoftmaxGrad", "LogSoftmaxGrad",
 }  # fmt: skip
 
