@@ -105,7 +105,7 @@ def optimize(params: list[Value], grads: list[Value], train: Train) -> tuple[lis
 
 def _update(op: Update, p: Value, g: Value, lr: Value, step: Value) -> tuple[list[Value], dict[str, Value]]:
     name = input_of(p).name
-    slots = [_state(f"{name}/{slot}", p.type) for slot in op.slots]
+    slots = [_state(f"{name}/{slot}", t) for slot, t in op.slots(p.type).items()]
     results = op(p, g, *slots, lr, step).items()
     names = [name, *(input_of(slot).name for slot in slots)]
     return slots, dict(zip(names, results, strict=True))

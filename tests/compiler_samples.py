@@ -45,12 +45,12 @@ class Sample:
 
     def graph(self, dtype: DType = DType.f64) -> tuple[Graph, dict[str, Array]]:
         """The op as a graph with inputs x0, x1, … and outputs y0, y1, …, and what to feed it."""
-        feeds = {f"x{i}": self._in(dtype, a, i) for i, a in enumerate(self.arrays())}
+        feeds = {f"x{i}": self._in(dtype, a) for i, a in enumerate(self.arrays())}
         holes = [Input(name, Type(a.shape, DType.of(a)))() for name, a in feeds.items()]
         return graph_of(self.op(*holes), holes), feeds
 
-    def _in(self, dtype: DType, array: Array, position: int) -> Array:
-        scalar = isinstance(self.op, optim.Update) and position >= len(self.inputs) - 2
+    def _in(self, dtype: DType, array: Array) -> Array:
+        scalar = isinstance(self.op, optim.Update) and array.ndim == 0
         return array if scalar or array.dtype != np.float64 else array.astype(dtype.numpy)
 
 
@@ -363,13 +363,36 @@ def _attention() -> Iterator[Sample]:
 
 
 def _optim() -> Iterator[Sample]:
-    ops = [optim.Sgd(), optim.Sgd(0.9), optim.Sgd(0.9, True, 0.1), optim.Adam(), optim.Adam(decay=0.1)]
-    ops += [optim.Adam(0.8, 0.99, 1e-6, 0.1, True), optim.RmsProp(), optim.RmsProp(0.9, 1e-6, 0.5, False, 0.1)]
+    ops: list[optim.Update] = [
+        optim.Sgd(), optim.Sgd(0.9), optim.Sgd(0.9, True, 0.1), optim.Adam(), optim.Adam(decay=0.1),
+        optim.Adam(0.8, 0.99, 1e-6, 0.1, True), optim.RmsProp(), optim.RmsProp(0.9, 1e-6, 0.5, False, 0.1),
+        optim.Adagrad(), optim.Adagrad(0.1, 1e-6, 0.1), optim.NAdam(), optim.NAdam(0.8, 0.99, 1e-6, 0.1, 0.1),
+        optim.NAdam(decay=0.1, decoupled=True), optim.RAdam(), optim.RAdam(0.8, 0.5, 1e-6, 0.1),
+        optim.RAdam(0.8, 0.9, 1e-6, 0.1, True), optim.Lion(), optim.Lion(0.8, 0.9, 0.1), optim.Lamb(),
+        optim.Lamb(0.8, 0.99, 1e-3, 0.1), optim.Adafactor(), optim.Adafactor(-0.5, 1e-3, 0.1, 2.0, 0.1),
+    ]  # fmt: skip
     for op in ops:
-        yield s(op, f(3, 2), f(3, 2), *(f(3, 2, low=0.1) for _ in op.slots), scalar(0.1), scalar(4.0))
+        yield _update(op, (3, 2), 4.0)
+    yield _update(optim.RAdam(), (3, 2), 8.0)  # rectified from the sixth step on
+    for shape_ in ((4,), (2, 3, 2, 2)):
+        yield _update(optim.Adafactor(), shape_, 0.0)
+    nothing = np.zeros((2, 2))
+    yield s(optim.Lamb(), nothing, f(2, 2), nothing, nothing, scalar(0.1), scalar(0.0))
+    yield s(optim.Lamb(), f(2, 2), nothing, nothing, nothing, scalar(0.1), scalar(0.0))
+    yield s(optim.Adafactor(), nothing, nothing, nothing[:, :1], nothing[:1], scalar(0.1), scalar(0.0))
     for op in (optim.RmsProp(centered=True), optim.RmsProp(0.9, 1e-8, 0.5, True)):
-        rest = [f(3, 2, low=-0.2, high=0.2) for _ in op.slots[1:]]
+        rest = [f(3, 2, low=-0.2, high=0.2) for _ in [*op.slots(Type((3, 2)))][1:]]
         yield s(op, f(3, 2), f(3, 2), f(3, 2, low=0.5), *rest, scalar(0.1), scalar(0.0))
+
+
+def _update(op: optim.Update, dims: tuple[int, ...], step: float) -> Sample:
+    """A parameter of a shape, its gradient, and slots above zero, as all but means are."""
+    slots = [_slot(t) for t in op.slots(Type(dims)).values()]
+    return s(op, f(*dims), f(*dims), *slots, scalar(0.1), scalar(step))
+
+
+def _slot(t: Type) -> Draw | Array:
+    return f(*(int(d) for d in t.shape), low=0.1) if t.rank else scalar(0.7)
 
 
 def _all() -> Iterator[Sample]:

@@ -67,7 +67,7 @@ def update_graph(op: Update, dtype: DType) -> tuple[Graph, dict[str, Array]]:
         mine = replace(op, decay=0.0) if name == "b" else op  # type: ignore[type-var]
         state = [
             hole(*gradient.shape, name=n, role="buffer", dtype=dtype)
-            for n in (name, *(f"{name}/{s}" for s in op.slots))
+            for n in (name, *(f"{name}/{s}" for s in op.slots(gradient.type)))
         ]
         made = mine(state[0], gradient, *state[1:], lr, step)
         inputs += state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,44 @@ class Twin:
         return loss.item(), norm.item()
 
 
+class Lion(torch.optim.Optimizer):  # type: ignore[misc]
+    """Algorithm 2 of Chen et al. (2023)."""
+
+    def __init__(self, groups: Any, lr: float, betas: tuple[float, float] = (0.9, 0.99)) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas})
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def step(self) -> None:
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                m = self.state[p].setdefault("m", torch.zeros_like(p))
+                c = torch.sign(beta1 * m + (1 - beta1) * p.grad)
+                p -= group["lr"] * (c + group["weight_decay"] * p)
+                m.copy_(beta2 * m + (1 - beta2) * p.grad)
+
+
+class Lamb(torch.optim.Optimizer):  # type: ignore[misc]
+    """Algorithm 2 of You et al. (2019), where the norm is scaled by the identity; zeros give a ratio of one."""
+
+    def __init__(self, groups: Any, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def step(self) -> None:
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                held = self.state[p]
+                held["t"] = t = held.get("t", 0) + 1
+                held["m"] = m = beta1 * held.get("m", 0.0) + (1 - beta1) * p.grad
+                held["v"] = v = beta2 * held.get("v", 0.0) + (1 - beta2) * p.grad**2
+                r = (m / (1 - beta1**t)) / (torch.sqrt(v / (1 - beta2**t)) + group["eps"])
+                u = r + group["weight_decay"] * p
+                weight, length = float(torch.linalg.vector_norm(p)), float(torch.linalg.vector_norm(u))
+                p -= group["lr"] * (weight / length if weight and length else 1.0) * u
+
+
 OPTIMIZERS: list[tuple[str, Any, float, dict[str, Any]]] = [
     ("sgd", "SGD", 0.0, {}),
     ("{sgd: {momentum: 0.9}}", "SGD", 0.0, {"momentum": 0.9}),
@@ -94,17 +132,41 @@ OPTIMIZERS: list[tuple[str, Any, float, dict[str, Any]]] = [
     ("{rmsprop: {alpha: 0.9, centered: true, eps: 1e-4}}", "RMSprop", 0.0, {"alpha": 0.9, "centered": True, "eps": 1e-4}),  # noqa: E501
     ("{rmsprop: {momentum: 0.5, weight_decay: 0.1}}", "RMSprop", 0.1, {"momentum": 0.5}),
     ("{rmsprop: {momentum: 0.5, centered: true}}", "RMSprop", 0.0, {"momentum": 0.5, "centered": True}),
+    ("adagrad", "Adagrad", 0.0, {}),
+    ("{adagrad: {lr_decay: 0.1, eps: 1e-3, weight_decay: 0.1}}", "Adagrad", 0.1, {"lr_decay": 0.1, "eps": 1e-3}),
+    ("nadam", "NAdam", 0.0, {}),
+    ("{nadam: {betas: [0.8, 0.95], momentum_decay: 0.5, eps: 1e-3, weight_decay: 0.1}}", "NAdam", 0.1, {"betas": (0.8, 0.95), "momentum_decay": 0.5, "eps": 1e-3}),  # noqa: E501
+    ("{nadam: {betas: [0.0, 0.9], weight_decay: 0.5, decoupled: true}}", "NAdam", 0.5, {"betas": (0.0, 0.9), "decoupled_weight_decay": True}),  # noqa: E501
+    ("radam", "RAdam", 0.0, {}),
+    ("{radam: {betas: [0.8, 0.9], eps: 1e-3, weight_decay: 0.1}}", "RAdam", 0.1, {"betas": (0.8, 0.9), "eps": 1e-3}),
+    ("{radam: {betas: [0.8, 0.5], weight_decay: 0.5, decoupled: true}}", "RAdam", 0.5, {"betas": (0.8, 0.5), "decoupled_weight_decay": True}),  # noqa: E501
+    ("lion", Lion, 0.0, {}),
+    ("{lion: {betas: [0.8, 0.9], weight_decay: 0.5}}", Lion, 0.5, {"betas": (0.8, 0.9)}),
+    ("lamb", Lamb, 0.01, {}),
+    ("{lamb: {betas: [0.7, 0.9], eps: 1e-3, weight_decay: 0.5}}", Lamb, 0.5, {"betas": (0.7, 0.9), "eps": 1e-3}),
+    ("{adafactor: {eps2: 0.02}}", "Adafactor", 0.0, {"eps": (None, 0.02)}),
+    ("{adafactor: {beta2_decay: -0.5, eps1: 1e-3, eps2: 0.1, clip_threshold: 1.5, weight_decay: 0.5}}", "Adafactor", 0.5, {"beta2_decay": -0.5, "eps": (1e-3, 0.1), "d": 1.5}),  # noqa: E501
 ]  # fmt: skip
 
 
+@pytest.fixture
+def wide() -> Iterator[None]:
+    """torch keeps NAdam's product of momenta in the default dtype, whatever that of the parameters is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("wide")
 @pytest.mark.parametrize(("ours", "theirs", "decay", "options"), OPTIMIZERS, ids=[o[0] for o in OPTIMIZERS])
-def test_trajectory_is_that_of_torch(ours: str, theirs: str, decay: float, options: dict[str, Any]) -> None:
+def test_trajectory_is_that_of_torch(ours: str, theirs: Any, decay: float, options: dict[str, Any]) -> None:
     graph = prepared(ours).step
     assert graph is not None
     start = first_state(graph)
     state = BACKEND.state(start)
     run = BACKEND.compile(graph, state)
-    twin = Twin(start, getattr(torch.optim, theirs), decay, **options)
+    twin = Twin(start, getattr(torch.optim, theirs) if isinstance(theirs, str) else theirs, decay, **options)
     for step in range(STEPS):
         found = run(batch(step) | hyper(step, rate(step)))
         loss, norm = twin.step(batch(step), rate(step))

@@ -205,7 +205,8 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
 # windows are compared through Conv and the pools, and gradients that are made of an output or of statistics through
 # the op that they are the gradient of. Recurrences, attention and positions are compared as layers, in test_layers.py.
 WITHOUT = {
-    "Cast", "Size", "Iota", "OneHot", "Windows", "Fold", "Sgd", "Adam", "RmsProp",
+    "Cast", "Size", "Iota", "OneHot", "Windows", "Fold", "Sgd", "Adam", "RmsProp", "Adagrad",
+    "NAdam", "RAdam", "Lion", "Lamb", "Adafactor",
     "AvgPoolGrad", "BatchNormGrad", "SoftmaxGrad", "LogSoftmaxGrad",
     "Lstm", "Gru", "Rnn", "LstmScan", "GruScan", "RnnScan", "ReluScan", "Attention", "AttentionWeights", "Rotary",
     "Sinusoids",
