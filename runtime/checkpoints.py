@@ -61,7 +61,11 @@ def save_json(path: Path, data: Mapping[str, Any]) -> None:
 
 @dataclass
 class Position:
-    """Where training stands. With the seed, all else follows: order, dropout, learning rate."""
+    """Where training stands. With the seed, all else follows: order, dropout, learning rate.
+
+    `lr_scale`, `lr_best` and `lr_stale` belong to a schedule that follows evaluations: what they have
+    left of the learning rate, the best so far, and how many in a row were no better.
+    """
 
     batches: int = 0
     updates: int = 0
@@ -69,6 +73,9 @@ class Position:
     best: float | None = None
     best_step: int = 0
     stale: int = 0
+    lr_scale: float = 1.0
+    lr_best: float | None = None
+    lr_stale: int = 0
     train_total: float = 0.0
     train_weight: float = 0.0
     done: bool = False

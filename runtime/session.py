@@ -17,6 +17,7 @@ from ..compiler.initialisers import generator
 from ..compiler.ir import Array, DType, input_of
 from ..compiler.passes import Model, Record, for_inference
 from ..compiler.spec.reader import Spec
+from ..compiler.spec.sections import Train
 from . import report
 from .artefacts import is_artefact, open_artefact
 from .bundles import DATA, EXAMPLES, GRAPH, SPEC, WEIGHTS, write_bundle
@@ -68,6 +69,17 @@ def prepare(spec: Spec, data: Columns | None = None) -> tuple[Spec, Dataset]:
     return sized, dataset
 
 
+def _check_validation(train: Train | None, dataset: Dataset) -> None:
+    """Where training watches the validation split, that has rows."""
+    if train is None or len(dataset.splits.get("valid", ())):
+        return
+    watching = {"early_stopping": train.early_stopping, "schedule": train.schedule and train.schedule().monitor}
+    for key, watched in watching.items():
+        if watched:
+            name = key.replace("_", " ")
+            raise DataError(f"{name} needs validation rows: give `split` a share of `valid`", train.spans.get(key))
+
+
 def _check_data(spec: Spec, network: Network, dataset: Dataset) -> None:
     """The model against the data: types, shapes, ids and classes, splits and columns that are needed."""
     wanted = {input_of(v).name: v.type for v in network.graph.by_role("data")}
@@ -75,10 +87,7 @@ def _check_data(spec: Spec, network: Network, dataset: Dataset) -> None:
     check_against(wanted, dataset, bounds, {head.target for head in network.heads} - set(spec.inputs))
     for head in network.heads:
         _check_classes(head, network, dataset)
-    train = spec.sections.train
-    if train and train.early_stopping and not len(dataset.splits.get("valid", ())):
-        span = train.spans.get("early_stopping")
-        raise DataError("early stopping needs validation rows: give `split` a share of `valid`", span)
+    _check_validation(spec.sections.train, dataset)
     for name, limit in id_bounds(network.graph).items():
         for split, part in dataset.splits.items():
             ids = part.arrays[name]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
 from ..compiler.build import Network, build
-from ..compiler.spec.diagnostics import Report, SpecError, hint
+from ..compiler.spec.diagnostics import Report, Span, SpecError, hint
 from ..compiler.spec.reader import Spec, read
+from ..compiler.spec.sections import Train
 from .data import declare_fields, declare_options
 from .metrics import check_metric
+from .schedules import Schedule
 
 ZOO = "zoo:"
 
@@ -59,11 +61,13 @@ def check_spec(spec: Spec) -> None:
         declare_options(data, spec.scope, problems)
     if network is not None and network.heads:
         _check_metrics(spec, network, problems)
+        if spec.sections.train is not None:
+            _check_training(spec.sections.train, problems)
     problems.check()
 
 
 def _check_metrics(spec: Spec, network: Network, problems: Report) -> None:
-    """Every metric fits some loss, early stopping watches one of them, and the schedule can be followed."""
+    """Every metric fits some loss, and what training watches is one of them."""
     for call in spec.sections.evaluate.metrics:
         texts = [check_metric(call, head.task, head.loss) for head in network.heads]
         if all(texts) and call.span is not None:
@@ -71,18 +75,37 @@ def _check_metrics(spec: Spec, network: Network, problems: Report) -> None:
     train = spec.sections.train
     if train is None:
         return
+    known = [f"valid/{name}" for name in _computed(spec, network)]
+    for who, monitor, span in _watched(train):
+        if monitor not in known:
+            problems.error("E230", f"{who} watches `{monitor}`, which is not computed", span, help=hint(monitor, known))
+
+
+def _watched(train: Train) -> Iterator[tuple[str, str, Span]]:
+    """Who watches which number of the validation split, and where that is said."""
     stopping = train.early_stopping
-    if stopping is not None and stopping.monitor.startswith("valid/"):
-        known = [f"valid/{name}" for name in _computed(spec, network)]
-        if stopping.monitor not in known:
-            span = stopping.spans.get("monitor") or train.spans["early_stopping"]
-            message = f"early stopping watches `{stopping.monitor}`, which is not computed"
-            problems.error("E230", message, span, help=hint(stopping.monitor, known))
-    if train.schedule is not None and train.length.unit == "sec":
-        try:
-            train.schedule().factor(0, None, 1)
-        except ValueError as error:
-            problems.error("E204", str(error), train.spans["schedule"])
+    if stopping is not None and stopping.monitor.startswith("valid/"):  # of others the reader has told
+        yield "early stopping", stopping.monitor, stopping.spans.get("monitor") or train.spans["early_stopping"]
+    schedule = train.schedule
+    if schedule is not None and "monitor" in schedule.args:
+        span = schedule.spans.get("monitor") or train.spans["schedule"]
+        yield f"the schedule `{schedule.name}`", schedule.args["monitor"], span
+
+
+def _check_training(train: Train, problems: Report) -> None:
+    """The optimizer and the schedule can be made of their arguments, and the schedule can be followed."""
+    try:
+        train.optimizer()
+    except ValueError as error:
+        problems.error("E204", str(error), train.spans["optimizer"])
+    if train.schedule is None:
+        return
+    try:
+        schedule: Schedule = train.schedule()
+        if train.length.unit == "sec":
+            schedule.factor(0, None, 1)
+    except ValueError as error:
+        problems.error("E204", str(error), train.spans["schedule"])
 
 
 def _computed(spec: Spec, network: Network) -> list[str]:

@@ -188,7 +188,8 @@ class Trainer:
 
     def _learning_rate(self) -> float:
         per_epoch = self._updates(self.per_epoch) or 1
-        return self.base_lr * self.schedule.factor(self.position.updates, self._updates(self.total), per_epoch)
+        factor = self.schedule.factor(self.position.updates, self._updates(self.total), per_epoch)
+        return self.base_lr * factor * self.position.lr_scale
 
     def _check_finite(self, loss: float, lr: float, norm: float | None) -> None:
         if math.isfinite(loss) and (norm is None or math.isfinite(norm)):
@@ -228,16 +229,13 @@ class Trainer:
     def _evaluate(self) -> None:
         metrics = self.evaluate("valid")
         self._row("valid", metrics)
+        if self.schedule.monitor is not None:
+            self.schedule.after_evaluation(self.position, _number(metrics, "schedule", self.schedule.monitor))
         stopping = self.train.early_stopping
         if stopping is None:
             return
-        name = stopping.monitor.removeprefix("valid/")
-        if name not in metrics:
-            known = ", ".join(f"`valid/{k}`" for k in metrics)
-            raise TrainingError(
-                f"`early_stopping` monitors `{stopping.monitor}`, which is not computed: there is {known}"
-            )
-        self._watch(metrics[name], direction(name), stopping.min_delta, stopping.patience)
+        value = _number(metrics, "early_stopping", stopping.monitor)
+        self._watch(value, direction(stopping.monitor), stopping.min_delta, stopping.patience)
 
     def _watch(self, value: float, goal: str, min_delta: float, patience: int) -> None:
         """Keep the best weights; give up after `patience` evaluations without improvement.
@@ -315,6 +313,15 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _number(metrics: Mapping[str, float], who: str, monitor: str) -> float:
+    """The number of the validation split that something monitors."""
+    name = monitor.removeprefix("valid/")
+    if name not in metrics:
+        known = ", ".join(f"`valid/{k}`" for k in metrics)
+        raise TrainingError(f"`{who}` monitors `{monitor}`, which is not computed: there is {known}")
+    return metrics[name]
 
 
 def initial_state(graphs: list[Graph], seed: int) -> dict[str, Array]:

@@ -67,8 +67,9 @@ def test_one_class_is_nothing_to_learn(spec: Path) -> None:
         trine.train(spec)
 
 
-def test_early_stopping_needs_validation_rows(spec: Path) -> None:
-    overrides = ["data.split={train: 0.8, test: 0.2}", "train.early_stopping={patience: 2}"]
+@pytest.mark.parametrize("watcher", ["early_stopping={patience: 2}", "schedule=plateau"])
+def test_what_is_watched_needs_validation_rows(spec: Path, watcher: str) -> None:
+    overrides = ["data.split={train: 0.8, test: 0.2}", f"train.{watcher}"]
     with pytest.raises(trine.DataError, match="needs validation rows"):
         trine.train(spec, set=overrides)
 
@@ -78,10 +79,27 @@ def test_early_stopping_needs_validation_rows(spec: Path) -> None:
     [
         ("train.early_stopping={monitor: valid/lss}", "did you mean `valid/loss`"),
         ("train.early_stopping={monitor: valid/auc}", "not computed"),
+        (
+            "train.schedule={plateau: {monitor: valid/lss}}",
+            "(?s)the schedule `plateau` watches.*did you mean `valid/loss`",
+        ),
+        ("train.schedule={plateau: {monitor: train/loss}}", "not computed"),
         ("evaluate.metrics=[rmse]", "metric `rmse` is for values"),
     ],
 )
 def test_what_is_watched_is_computed(spec: Path, override: str, message: str) -> None:
+    with pytest.raises(trine.SpecError, match=message):
+        open_spec(spec, [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.schedule={piecewise: {at: [1ep, 2ep], factors: [0.1]}}", "found 2 `at` and 1 `factors`"),
+        ("train.optimizer={lion: {betas: [0.9]}}", "`betas` are two numbers, found 1"),
+    ],
+)
+def test_arguments_that_contradict_each_other(spec: Path, override: str, message: str) -> None:
     with pytest.raises(trine.SpecError, match=message):
         open_spec(spec, [override])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,25 @@ def test_a_resumed_run_is_bit_identical(spec: Path, tmp_path: Path, stop: int, a
     (parts / "weights.safetensors").unlink()
     train(opened, parts, resume=True)
     assert (whole / "weights.safetensors").read_bytes() == (parts / "weights.safetensors").read_bytes()
+    first, second = (checkpoints(run / "checkpoints")[-1] / "state.safetensors" for run in (whole, parts))
+    assert first.read_bytes() == second.read_bytes()
+    assert without_times(whole) == without_times(parts)
+
+
+@pytest.mark.parametrize("stop", [6, 8, 11])
+def test_a_run_that_follows_a_plateau_is_resumed_bit_by_bit(spec: Path, tmp_path: Path, stop: int) -> None:
+    """Evaluations come every third batch: stopped as one lowers the rate, and between two of them."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    watch = "{plateau: {factor: 0.5, patience: 0, min_delta: 0.5}}"
+    opened = open_spec(spec, [f"train.schedule={watch}", "train.early_stopping=null", "train.epochs=3"])
+    train(opened, whole)
+    rates = {row["lr"] for row in without_times(whole) if row["split"] == "train"}
+    assert len(rates) > 2, "the rate should have been lowered"
+    train(opened, parts)
+    for late in checkpoints(parts / "checkpoints"):
+        if int(late.name.removeprefix("step-")) > stop:
+            shutil.rmtree(late)
+    train(opened, parts, resume=True)
     first, second = (checkpoints(run / "checkpoints")[-1] / "state.safetensors" for run in (whole, parts))
     assert first.read_bytes() == second.read_bytes()
     assert without_times(whole) == without_times(parts)
