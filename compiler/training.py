@@ -10,9 +10,10 @@ from .autodiff import differentiable, gradients
 from .build import Network, build
 from .build.model import TINY
 from .ir import DType, Graph, Init, Input, Origin, Type, Value, constant, input_of, origin
-from .ops.elementwise import Minimum, Sqrt
+from .ops.activations import clip
+from .ops.elementwise import Cast, Maximum, Minimum, Sign, Sqrt
 from .ops.norm import at_least
-from .ops.optim import Update
+from .ops.optim import SCALAR, Update
 from .ops.reduce import Sum
 from .ops.shape import BroadcastTo, reshape
 from .rewrite import legalize, with_precision
@@ -50,15 +51,16 @@ def training(spec: Spec, dtype: DType = DType.f32) -> Training:
 def train_step(graph: Graph, train: Train) -> Graph:
     """One step: a batch in; the loss and the norm of the gradients out; all state updated."""
     lowered = legalize(graph, differentiable)
-    params = lowered.by_role("param")
+    params = learned(lowered, train)
     grads = gradients(lowered.outputs["loss"], params)
     inputs, updates, norm = optimize(params, grads, train)
+    more, averages = averaged(lowered, {**lowered.updates, **updates}, train)
     outputs = {name: lowered.outputs[name] for name in ("loss", "loss/total", "loss/weight")}
     return Graph(
         f"{graph.name}/step",
-        (*lowered.inputs, *inputs),
+        (*lowered.inputs, *inputs, *more),
         {**outputs, "grad_norm": norm},
-        {**lowered.updates, **updates},
+        {**lowered.updates, **updates, **averages},
     )
 
 
@@ -70,7 +72,7 @@ def accumulated_step(graph: Graph, train: Train) -> tuple[Graph, Graph]:
     with class weights are means over each batch.)
     """
     lowered = legalize(graph, differentiable)
-    params = lowered.by_role("param")
+    params = learned(lowered, train)
     grads = gradients(lowered.outputs["loss/total"], params)
     sums = [_state(f"{input_of(p).name}/gradient", p.type) for p in params]
     weight = _state("loss/accumulated", lowered.outputs["loss/weight"].type)
@@ -81,26 +83,109 @@ def accumulated_step(graph: Graph, train: Train) -> tuple[Graph, Graph]:
 
     inputs, updates, norm = optimize(params, [s / at_least(weight, TINY) for s in sums], train)
     cleared = {input_of(v).name: _zeros(v.type) for v in (*sums, weight)}
-    apply = Graph(f"{graph.name}/apply", (*params, *sums, weight, *inputs), {"grad_norm": norm}, {**updates, **cleared})
+    held = lowered.by_role("param", "buffer") if train.average else params
+    more, averages = averaged(Graph("", tuple(held), {}), updates, train)
+    state = (*held, *sums, weight, *inputs, *more)
+    apply = Graph(f"{graph.name}/apply", state, {"grad_norm": norm}, {**updates, **cleared, **averages})
     return gather, apply
+
+
+def group_of(name: str, train: Train) -> int | None:
+    """Which of the spec's groups a parameter is in, if any: the first that matches."""
+    return next((i for i, group in enumerate(train.groups) if group.matches(name)), None)
+
+
+def rate_name(group: int | None, train: Train) -> str:
+    """The input that a group's learning rate comes by; groups that do not change it share that of all others."""
+    if group is None or (train.groups[group].lr == 1.0 and train.groups[group].freeze is False):
+        return "lr"
+    return f"lr/{group}"
+
+
+def learned(graph: Graph, train: Train) -> list[Value]:
+    """The parameters that training changes: all but those frozen for good."""
+    found = []
+    for p in graph.by_role("param"):
+        group = group_of(input_of(p).name, train)
+        if group is None or train.groups[group].freeze is not True:
+            found.append(p)
+    return found
+
+
+def decay_of(p: Value, train: Train, default: float) -> float:
+    """The weight decay of a parameter."""
+    group = group_of(input_of(p).name, train)
+    own = None if group is None else train.groups[group].weight_decay
+    if own is not None:
+        return own
+    return default if input_of(p).decay else 0.0
 
 
 def optimize(params: list[Value], grads: list[Value], train: Train) -> tuple[list[Value], dict[str, Value], Value]:
     """Clip the gradients and update the parameters: new inputs, updates, and the gradients' norm."""
-    lr, step = (Input(name, Type((), DType.f64), "hyper")() for name in ("lr", "step"))
-    inputs: list[Value] = [lr, step]
+    step = Input("step", SCALAR, "hyper")()
+    names = [rate_name(group_of(input_of(p).name, train), train) for p in params]
+    rates = {name: Input(name, SCALAR, "hyper")() for name in dict.fromkeys(["lr", *names])}
+    inputs: list[Value] = [*rates.values(), step]
     updates: dict[str, Value] = {}
     with origin(Origin("optimizer")):
+        grads = [_penalised(p, g, train) for p, g in zip(params, grads, strict=True)]
         norm = global_norm(grads)
-        if train.clip_norm is not None:
-            scale = Minimum()(constant(train.clip_norm, norm.dtype) / (norm + 1e-6), constant(1.0, norm.dtype))
-            grads = [g * scale for g in grads]
+        grads = _clipped(grads, norm, train)
         op = cast(Update, train.optimizer())
-        for p, g in zip(params, grads, strict=True):
-            slots, new = _update(op if input_of(p).decay else replace(cast(Any, op), decay=0.0), p, g, lr, step)
+        for p, g, rate in zip(params, grads, names, strict=True):
+            own = replace(cast(Any, op), decay=decay_of(p, train, cast(Any, op).decay))
+            slots, new = _update(own, p, g, rates[rate], step)
             inputs += slots
             updates |= new
+        if train.max_norm is not None:
+            for p in params:
+                updates[input_of(p).name] = _bounded(p, updates[input_of(p).name], train.max_norm)
     return inputs, updates, norm
+
+
+def _clipped(grads: list[Value], norm: Value, train: Train) -> list[Value]:
+    if train.clip_norm is not None:
+        scale = Minimum()(constant(train.clip_norm, norm.dtype) / (norm + 1e-6), constant(1.0, norm.dtype))
+        grads = [g * scale for g in grads]
+    if train.clip_value is not None:
+        grads = [clip(g, -train.clip_value, train.clip_value) for g in grads]
+    return grads
+
+
+def _penalised(p: Value, g: Value, train: Train) -> Value:
+    """The gradient with that of the penalties."""
+    if train.penalty is None or not input_of(p).decay:
+        return g
+    g = g + Sign()(p) * train.penalty.l1 if train.penalty.l1 else g
+    return g + p * (2.0 * train.penalty.l2) if train.penalty.l2 else g
+
+
+def _bounded(p: Value, new: Value, most: float) -> Value:
+    """A weight whose rows, each the weights into one unit, are at most so long."""
+    if p.rank < 2 or not input_of(p).decay:
+        return new
+    length = Sqrt()(Sum(tuple(range(1, new.rank)))(new * new))
+    return new * (constant(most, new.dtype) / Maximum()(length, constant(most, new.dtype)))
+
+
+AVERAGE, SHARE = "average/", "average"
+
+
+def averaged(graph: Graph, updates: Mapping[str, Value], train: Train) -> tuple[list[Value], dict[str, Value]]:
+    """Running averages of all weights and statistics: new inputs, among them the share, and updates."""
+    if train.average is None:
+        return [], {}
+    share = Input(SHARE, SCALAR, "hyper")()
+    inputs, found = [share], {}
+    with origin(Origin("average")):
+        for v in graph.by_role("param", "buffer"):
+            name = input_of(v).name
+            average = _state(f"{AVERAGE}{name}", v.type)
+            inputs.append(average)
+            latest = updates.get(name, v)
+            found[f"{AVERAGE}{name}"] = average + (latest - average) * Cast(v.dtype)(share)
+    return inputs, found
 
 
 def _update(op: Update, p: Value, g: Value, lr: Value, step: Value) -> tuple[list[Value], dict[str, Value]]:

@@ -21,6 +21,7 @@ from ..compiler.spec.signatures import spec_type
 from .artefacts import open_artefact
 from .data import DataError, Dataset, Fitted, Table, from_arrays, transform
 from .evaluation import Evaluator, Outcome, batches, metrics_of
+from .transfer import transferred
 
 
 class LoadedModel:
@@ -182,7 +183,9 @@ def initial_weights(spec: Spec) -> dict[str, Array]:
     """The weights that training would start from."""
     graph = build(spec, "infer").graph
     seed = spec.sections.train.seed if spec.sections.train else 0
-    return {input_of(v).name: initialise(v, seed) for v in graph.by_role("param", "buffer")}
+    drawn = {input_of(v).name: initialise(v, seed) for v in graph.by_role("param", "buffer")}
+    found = transferred(spec, drawn)
+    return drawn if found is None else drawn | found.arrays
 
 
 def load(path: str | Path, backend: str = "numpy") -> LoadedModel:

@@ -21,13 +21,15 @@ from ..compiler.passes import Model, for_training
 from ..compiler.rewrite import with_precision
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import Time
-from ..compiler.training import Training, learning_rate, training
+from ..compiler.training import AVERAGE, SHARE, Training, learning_rate, training
+from .averages import Average
 from .checkpoints import Checkpoint, Position
 from .evaluation import Evaluator, as_json, metrics_of
 from .metrics import direction
 from .progress import Listener, Silent
 from .runs import Run
 from .schedules import Schedule, constant
+from .transfer import transferred
 
 
 class TrainingError(Exception):
@@ -73,10 +75,15 @@ class Trainer:
         self.position = Position()
         self.best: dict[str, Array] = {}
         main, apply = self._optimised()
-        self.state = backend.state(initial_state([g for g in (main, apply) if g], train.seed))
+        first = initial_state([g for g in (main, apply) if g], train.seed)
+        self.transfer = transferred(spec, {name: first[name] for name in self._held()})
+        if self.transfer is not None:
+            first |= self.transfer.arrays
+        self.state = backend.state(first)
         self.step_graph = main
         self.executable = backend.compile(main, self.state)
         self.apply = backend.compile(apply, self.state) if apply else None
+        self.hypers = [input_of(v).name for v in (apply or main).by_role("hyper")]
         self.random = main.by_role("random")
         self.types = {input_of(v).name: v.type for v in main.by_role("data")}
         self.data = list(self.types)
@@ -85,7 +92,10 @@ class Trainer:
         network = build(spec, "evaluate")
         if dtype is not DType.f32:
             network = replace(network, graph=with_precision(network.graph, dtype))
-        self.evaluator = Evaluator(network, backend, self.state, spec.sections.evaluate.batch)
+        self.average: Average | None = train.average() if train.average else None
+        # Averages are evaluated in the place of the weights, which go on as they are.
+        self.judged = self.state if self.average is None else backend.state({n: first[n] for n in self._held()})
+        self.evaluator = Evaluator(network, backend, self.judged, spec.sections.evaluate.batch)
         self.schedule: Schedule = train.schedule() if train.schedule else constant()
         self.base_lr = learning_rate(train)
         self._interrupt: int | None = None
@@ -112,7 +122,10 @@ class Trainer:
         return None if length.unit == "sec" else max(1, length.steps(self.per_epoch, 0))
 
     def _check_schedule(self) -> None:
-        self.schedule.factor(0, self._updates(self.total), self._updates(self.per_epoch) or 1)
+        length = self._updates(self.total), self._updates(self.per_epoch) or 1
+        self.schedule.factor(0, *length)
+        if self.average is not None:
+            self.average.share(0, *length)
 
     def _updates(self, batches: int | None) -> int | None:
         return None if batches is None else -(-batches // self.train.accumulate)
@@ -128,6 +141,8 @@ class Trainer:
         """Train to the end. Raises `TrainingError` and `Interrupted`."""
         position = self.position
         self.listener.start(self.spec.name, self.total, position.batches)
+        if self.transfer is not None and not position.batches:
+            self.listener.note(self.transfer.words)
         with self._signals():
             try:
                 while not self._finished() and not position.done:
@@ -136,6 +151,7 @@ class Trainer:
             finally:
                 self.listener.stop()
         self._restore_best()
+        self._judge_average()
 
     def _one_batch(self) -> None:
         began = time.perf_counter()
@@ -143,7 +159,7 @@ class Trainer:
         feeds = self._feeds(position.batches)
         lr = self._learning_rate()
         if self.apply is None:
-            feeds |= {"lr": np.float64(lr), "step": np.float64(position.updates)}  # type: ignore[dict-item]
+            feeds |= self._hyper_feeds(lr)
         out = self.executable(feeds)
         loss = float(out["loss"])
         position.batches += 1
@@ -164,9 +180,20 @@ class Trainer:
         full = position.batches % self.train.accumulate == 0
         if not full and position.batches != self.total:
             return None
-        feeds = {"lr": np.float64(lr), "step": np.float64(position.updates)}
+        feeds = self._hyper_feeds(lr)
         position.updates += 1
-        return float(self.apply(feeds)["grad_norm"])  # type: ignore[arg-type]
+        return float(self.apply(feeds)["grad_norm"])
+
+    def _hyper_feeds(self, lr: float) -> dict[str, Array]:
+        """The numbers of an update: the learning rate of each group, the step, the share of the average."""
+        step, total, per_epoch = self.position.updates, self._updates(self.total), self._updates(self.per_epoch) or 1
+        values = {"lr": lr, "step": float(step)}
+        for i, group in enumerate(self.train.groups):
+            frozen = isinstance(group.freeze, Time) and step < group.freeze.steps(per_epoch, 0)
+            values[f"lr/{i}"] = 0.0 if frozen else lr * group.lr
+        if self.average is not None:
+            values[SHARE] = self.average.share(step, total, per_epoch)
+        return {name: np.asarray(values[name], np.float64) for name in self.hypers}
 
     def _feeds(self, batch: int) -> dict[str, Array]:
         """The rows of a batch, and its random inputs."""
@@ -254,8 +281,16 @@ class Trainer:
             self.listener.note(f"stopped early: no improvement since step {position.best_step}")
 
     def _restore_best(self) -> None:
-        if self.best:
-            self.state.write(self.best)
+        if not self.best:
+            return
+        self.state.write(self.best)
+        if self.average is not None:
+            self.state.write({f"{AVERAGE}{name}": array for name, array in self.best.items()})
+
+    def _judge_average(self) -> None:
+        """Bring the averages to where they are evaluated."""
+        if self.average is not None:
+            self.judged.write(self.weights())
 
     def _row(self, split: str, values: Mapping[str, float]) -> None:
         row = {
@@ -272,14 +307,19 @@ class Trainer:
     # -- what comes of it --------------------------------------------------------------------
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """The loss and metrics on a split, with the weights as they are."""
+        """The loss and metrics on a split, with the weights as they are, or their average."""
+        self._judge_average()
         outcome = self.evaluator.run(self.splits[split])
         return metrics_of(outcome, self.evaluator.heads, self.spec.sections.evaluate.metrics)
 
     def weights(self) -> dict[str, Array]:
-        """Copies of the parameters and of the buffers that inference reads."""
-        names = {input_of(v).name for v in self.graphs.network.graph.by_role("param", "buffer")}
-        return {name: array for name, array in self.state.read().items() if name in names}
+        """Copies of the parameters and of the buffers that inference reads; averages in their place where asked for."""
+        state = self.state.read()
+        return {name: state.get(f"{AVERAGE}{name}", state[name]) for name in self._held()}
+
+    def _held(self) -> list[str]:
+        """The names of the network's own parameters and buffers."""
+        return [input_of(v).name for v in self.graphs.network.graph.by_role("param", "buffer")]
 
     def save(self) -> None:
         """Write a checkpoint, where there is a run to write it to."""

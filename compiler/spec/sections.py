@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal
 
 from .diagnostics import Span
@@ -22,7 +23,7 @@ from .kinds import (
     Word,
     lookup,
 )
-from .registry import CLEANERS, METRICS, OPTIMIZERS, PASSES, SCHEDULES, SOURCES, SPLITS, Call
+from .registry import AVERAGES, CLEANERS, METRICS, OPTIMIZERS, PASSES, SCHEDULES, SOURCES, SPLITS, Call
 from .source import Key, Node
 
 
@@ -180,6 +181,57 @@ class Checkpoint(Section):
 
 
 @dataclass(frozen=True)
+class Group(Section):
+    """How some parameters are trained that others are not.
+
+    match: names of parameters, or patterns in which `*` stands for anything: `encoder.*`, `*.bias`.
+    lr: a factor on the learning rate.
+    weight_decay: what to use instead of the optimizer's.
+    freeze: true to leave them as they are, or how long to: `2ep`, `500ba`.
+    """
+
+    match: list[str] | str
+    lr: NonNegative = 1.0
+    weight_decay: NonNegative | None = None
+    freeze: bool | Every = False
+
+    @property
+    def patterns(self) -> list[str]:
+        return [self.match] if isinstance(self.match, str) else self.match
+
+    def matches(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+
+@dataclass(frozen=True)
+class Penalty(Section):
+    """What is added to the loss for the size of weights; biases, scales and shifts of norms are exempt.
+
+    Gradients, and so training, see it; the loss that is reported does not.
+
+    l1: times the sum of their magnitudes.
+    l2: times the sum of their squares.
+    """
+
+    l1: NonNegative = 0.0
+    l2: NonNegative = 0.0
+
+
+@dataclass(frozen=True)
+class InitFrom(Section):
+    """Where weights come from instead of being drawn.
+
+    path: a run, a bundle, a .safetensors or an .onnx file, relative to the spec.
+    map: names in the spec, or patterns with one `*`, and what they are called there: `encoder.*: backbone.*`.
+    skip: names or patterns of parameters to draw anyway.
+    """
+
+    path: str
+    map: dict[str, str] = field(default_factory=dict)
+    skip: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Train(Section):
     """How the network is trained.
 
@@ -192,6 +244,13 @@ class Train(Section):
     duration: how long to train, as `10ep`, `500ba` or `30sec`, instead of epochs.
     accumulate: how many batches to sum gradients over before each update.
     clip_norm: the largest Euclidean norm of all gradients together.
+    clip_value: the largest magnitude of each number of a gradient.
+    penalty: what is added to the loss for the size of weights.
+    max_norm: the largest Euclidean norm of the weights into each unit (Srivastava et al., 2014).
+    average: what is evaluated and kept: an average of the weights over steps.
+    groups: how some parameters are trained differently; the first that matches a name counts. Without them, weight
+        decay leaves biases, and scales and shifts of norms, alone.
+    init_from: where weights come from instead of being drawn.
     shuffle: whether each epoch has an order of its own.
     seed: what weights, order and dropout are drawn from.
     evaluate_every: how often the validation split is evaluated.
@@ -208,6 +267,12 @@ class Train(Section):
     duration: Duration | None = None
     accumulate: Positive = 1
     clip_norm: PositiveFloat | None = None
+    clip_value: PositiveFloat | None = None
+    penalty: Penalty | None = None
+    max_norm: PositiveFloat | None = None
+    average: Annotated[Call, Of(AVERAGES)] | None = None
+    groups: list[Group] = field(default_factory=list)
+    init_from: InitFrom | None = None
     shuffle: bool = True
     seed: int = 0
     evaluate_every: Every = Time(1, "ep")

@@ -1,0 +1,29 @@
+"""Weights out of ONNX files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, numpy_helper
+
+from ...compiler.ir import Array
+
+
+def read_initializers(path: Path) -> dict[str, Array]:
+    """The arrays that an ONNX file holds by name; raises `ValueError`.
+
+    Data in other files are refused: a path in a file may lead anywhere.
+    """
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except DecodeError as error:
+        raise ValueError("it is not a protocol buffer of a model") from error
+    found: dict[str, Array] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            raise ValueError(f"`{tensor.name}` lies in another file: only weights inside the file are read")
+        found[tensor.name] = np.array(numpy_helper.to_array(tensor))
+    return found

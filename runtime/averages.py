@@ -1,0 +1,75 @@
+"""Averages of the weights over steps: what is evaluated and kept instead of the latest.
+
+After each update an average moves towards the weights by a share: avg += (weights - avg) * share.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated
+
+from ..compiler.spec.kinds import Range
+from ..compiler.spec.registry import AVERAGES
+from ..compiler.spec.sections import Every, Time, Warmup
+
+Decay = Annotated[float, Range(0, 1, open_high=True)]
+
+
+class Average(ABC):
+    """How far the average moves towards the weights after each update."""
+
+    @abstractmethod
+    def share(self, step: int, total: int | None, per_epoch: int) -> float:
+        """The share after an update, counted from zero, of `total` in all."""
+
+
+@dataclass(frozen=True)
+class Ema(Average):
+    """An exponential moving average, which begins as a plain one so that it owes nothing to its start."""
+
+    decay: float
+
+    def share(self, step: int, total: int | None, per_epoch: int) -> float:
+        return 1.0 - min(self.decay, step / (step + 1))
+
+
+@dataclass(frozen=True)
+class Swa(Average):
+    """The mean of the weights at regular times after a start."""
+
+    start: Time
+    every: Time
+
+    def share(self, step: int, total: int | None, per_epoch: int) -> float:
+        if self.start.unit == "%" and total is None:
+            raise ValueError(
+                "`start` as a share needs the number of steps: use epochs or steps to say how long to train"
+            )
+        begin = self.start.steps(per_epoch, total or 0)
+        period = max(self.every.steps(per_epoch, total or 0), 1)
+        if step < begin:
+            return 1.0
+        taken, rest = divmod(step - begin, period)
+        return 0.0 if rest else 1.0 / (taken + 1)
+
+
+@AVERAGES.register
+def ema(*, decay: Decay = 0.999) -> Average:
+    """An exponential moving average of the weights (Polyak & Juditsky, 1992).
+
+    decay: how much of the average is carried on in each step; less in the first steps, whose mean it begins as.
+    Example: {ema: 0.999}
+    """
+    return Ema(decay)
+
+
+@AVERAGES.register
+def swa(*, start: Warmup = Time(75, "%"), every: Every = Time(1, "ep")) -> Average:  # noqa: B008
+    """Stochastic weight averaging (Izmailov et al., 2018): the mean of the weights at regular times.
+
+    start: when the first is taken; until then the latest weights are used.
+    every: how often one is taken.
+    Example: {swa: {start: 75%, every: 1ep}}
+    """
+    return Swa(start, every)
