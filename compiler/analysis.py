@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .ir import Const, Graph, Input, Item, Value, order
+from .ops.ctc import Ctc
 from .ops.linalg import Gather
-from .ops.losses import CrossEntropy
+from .ops.losses import CrossEntropy, Focal
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def id_bounds(graph: Graph) -> dict[str, int]:
     for v in graph.order():
         match v:
             case Value(Gather(axis=0), (table, Value(Input(name=name)))) | Value(
-                CrossEntropy(), (table, Value(Input(name=name)))
+                CrossEntropy() | Focal() | Ctc(), (table, Value(Input(name=name)))
             ):
                 room = table.shape[0] if isinstance(v.op, Gather) else table.shape[-1]
                 if isinstance(room, int):

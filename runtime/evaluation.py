@@ -18,7 +18,7 @@ from .metrics import check_metric, evaluate_metrics
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a network makes of a split: the mean loss, and predictions beside targets for each head."""
+    """What a network makes of a split: the mean loss, and predictions beside targets for each head that predicts."""
 
     loss: float
     rows: int
@@ -32,6 +32,7 @@ class Evaluator:
     def __init__(self, network: Network, backend: Backend, state: State, batch: int) -> None:
         model, _ = for_training(Model(network.graph))
         self.heads: tuple[Head, ...] = network.heads
+        self.predicting = [head for head in network.heads if head.predicts]
         self.executable: Executable = backend.compile(model.graph, state)
         self.names = [input_of(v).name for v in model.graph.by_role("data")]
         self.batch = batch
@@ -47,10 +48,10 @@ class Evaluator:
             out = self.executable(feeds)
             total += float(out["loss/total"])
             weight += float(out["loss/weight"])
-            for head in self.heads:
+            for head in self.predicting:
                 found.setdefault(head.key, []).append(out[f"prediction/{head.key}"])
         predictions = {name: np.concatenate(parts) for name, parts in found.items()}
-        targets = {head.key: arrays[head.target] for head in self.heads}
+        targets = {head.key: arrays[head.target] for head in self.predicting}
         return Outcome(total / weight if weight else float("nan"), count, predictions, targets)
 
 
@@ -68,6 +69,8 @@ def metrics_of(outcome: Outcome, heads: tuple[Head, ...], calls: list[Call]) -> 
     """The loss and the metrics of an outcome; with several heads, metrics are named after their targets."""
     found: dict[str, float] = {"loss": outcome.loss}
     for head in heads:
+        if not head.predicts:
+            continue
         values = evaluate_metrics(
             calls_for(head, calls), outcome.predictions[head.key], outcome.targets[head.key], head.task
         )

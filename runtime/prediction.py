@@ -31,7 +31,7 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
     truth: Columns = {}
     for head in model.heads:
         field = model.fields.get(head.target)
-        if field is not None and len(field.columns) == 1:
+        if head.predicts and field is not None and len(field.columns) == 1:
             truth[f"{head.target} (true)"] = list(table.column(field.columns[0]).values)
     return {**truth, **model.predict(table)}
 

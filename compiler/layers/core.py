@@ -117,12 +117,13 @@ class Loss:
     """What a loss function returns.
 
     values: one number per sample, [N]; weights: how much each sample counts, [N], or equally.
-    prediction: what a user of the model wants to see. task: what kind of numbers those are.
+    prediction: what a user of the model wants to see. task: what kind of numbers those are;
+    `nothing` for a loss that predicts nothing, as one that ranks two steps.
     """
 
     values: Value
-    prediction: Value
-    task: Literal["classes", "labels", "values"]
+    prediction: Value | None = None
+    task: Literal["classes", "labels", "values", "nothing"] = "nothing"
     weights: Value | None = None
 
 
