@@ -295,7 +295,11 @@ def _losses() -> Iterator[Sample]:
     yield s(losses.TripletInBatch(), f(3, 2), np.array([1, 1, 1]), grad=0)
     yield s(losses.TripletInBatch(), f(3, 2), np.array([1, 2, 3]), grad=0)
     # whole, padded, empty labels; a class twice, which needs a blank between; more labels than a frame holds
-    for frames, label in ((5, [[1, 2], [3, 3], [2, -1], [-1, -1]]), (3, [[1, 1, -1], [2, -1, -1]]), (1, [[1], [-1]])):
+    for frames, label in (
+        (5, [[1, 2], [3, 3], [2, -1], [2, 0], [-1, -1]]),
+        (3, [[1, 1, -1], [2, -1, -1]]),
+        (1, [[1], [-1]]),
+    ):
         logits, ids = f(len(label), frames, 4), np.array(label)
         yield s(ctc.Ctc(), logits, ids)
         yield s(ctc.CtcGrad(), f(len(label)), logits, ids, grad=1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..ir import Graph, Input, IRError, Origin, Type, Value, origin
-from ..layers.core import LayerError, Loss, Target
+from ..layers.core import LayerError, Loss, Target, reads_of, words_of
 from ..ops.norm import at_least
 from ..ops.reduce import Sum
 from ..ops.shape import Size, reshape
@@ -185,12 +184,12 @@ class ModelWalker(StepWalker):
 
     def loss_inputs(self, entry: Entry, step: Step, frame: Frame) -> list[Value | Target] | None:
         """What a loss reads: steps and fields, as its function declares; `None` after an error."""
-        reads, names = _reads(entry), step.inputs or ()
+        reads, names = reads_of(entry), step.inputs or ()
         if len(names) != len(reads):
             example = ", ".join(reads)
             given = f"this names {len(names)}" if names else "this names none"
             help = f"write `{{{step.layer}: [{example}]}}`"
-            self.report.error("E229", f"`{step.layer}` reads {_words(reads)}, {given}", step.span, help=help)
+            self.report.error("E229", f"`{step.layer}` reads {words_of(reads)}, {given}", step.span, help=help)
             return None
         found: list[Value | Target | None] = []
         for name, is_field in zip(names, reads.values(), strict=True):
@@ -255,21 +254,6 @@ def _read_by(step: Step) -> set[str]:
     node = (step.extras or {}).get("sample_weight")
     weight = {node.data} if node is not None and isinstance(node.data, str) else set()
     return {str(name) for name in step.inputs or ()} | weight
-
-
-def _reads(entry: Entry) -> dict[str, bool]:
-    """What a loss reads, by name and in order: whether each is a field of the data; else it is a step."""
-    hints = typing.get_type_hints(entry.function)
-    positional = [p for p in entry.parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return {p.name: hints.get(p.name) is Target for p in positional[1:]}
-
-
-def _words(reads: Mapping[str, bool]) -> str:
-    fields = sum(reads.values())
-    steps = len(reads) - fields
-    parts = [f"{steps} steps" if steps > 1 else "a step"] if steps else []
-    parts += [f"{fields} fields of the data" if fields > 1 else "a field of the data"] if fields else []
-    return " and ".join(parts)
 
 
 def _weighted(loss: Loss, samples: Target | None) -> Loss:

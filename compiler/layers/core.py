@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from ..initialisers import INITIALISERS
 from ..ir import Init, Input, Shape, Type, Value
 from ..spec.kinds import Of
-from ..spec.registry import LAYERS, LOSSES, Call
+from ..spec.registry import LAYERS, LOSSES, Call, Entry
 from ..spec.signatures import spec_type
 from ..spec.source import Node
 
@@ -142,3 +143,19 @@ class Target:
         if self.known.type != t:
             raise LayerError(f"`{self.name}` is {spec_type(self.known.type)}, expected {spec_type(t)}")
         return self.known
+
+
+def reads_of(entry: Entry) -> dict[str, bool]:
+    """What a loss reads, by name and in order: whether each is a field of the data; else it is a step."""
+    hints = typing.get_type_hints(entry.function)
+    positional = [p for p in entry.parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return {p.name: hints.get(p.name) is Target for p in positional[1:]}
+
+
+def words_of(reads: Mapping[str, bool]) -> str:
+    """What a loss reads, in words: `a step and a field of the data`."""
+    fields = sum(reads.values())
+    steps = len(reads) - fields
+    parts = [f"{steps} steps" if steps > 1 else "a step"] if steps else []
+    parts += [f"{fields} fields of the data" if fields > 1 else "a field of the data"] if fields else []
+    return " and ".join(parts)

@@ -388,8 +388,8 @@ def _own_among_all(logits: Value) -> Value:
 def ctc(b: Builder, logits: Value, label: Target) -> Loss:
     """-log of the probability that the frames spell the label, per length of the label (Graves et al., 2006).
 
-    Logits [T, classes] for a fixed number of frames, all of which count; class 0 is the blank. The label is a
-    field of ids [L] from 1 on, padded with -1 at its end. A frame spells a class or a blank; classes that follow
+    Logits [T, classes] for T frames, all of which count; class 0 is the blank. The label is a field of ids [L]
+    from 1 on, padded with 0 or -1 at its end. A frame spells a class or a blank; classes that follow
     each other unchanged count once. A label that needs more frames than there are has an infinite loss.
     Example: {ctc: [logits, letters]}
     """

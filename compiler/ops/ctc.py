@@ -21,11 +21,18 @@ def _check(logits: Type, label: Type) -> Type:
     return floating("ctc", logits)
 
 
-class Ctc(Op):
+class _Frames(Op):
+    """An op that is decomposed frame by frame, and so only when it is known how many there are."""
+
+    def flops(self, *types: Type) -> int:
+        return super().flops(*(t.bind({d: 1 for d in t.shape if isinstance(d, str)}) for t in types))
+
+
+class Ctc(_Frames):
     """-log of the probability that frames spell a label, per length of the label (Graves et al., 2006).
 
-    Logits [N, T, C] of classes for each frame, 0 being the blank, and labels [N, L], padded with -1 at
-    their ends -> [N]. All T frames count. A label that needs more frames than there are has an
+    Logits [N, T, C] of classes for each frame, 0 being the blank, and labels [N, L], padded with -1 or 0
+    at their ends -> [N]. All T frames count. A label that needs more frames than there are has an
     infinite loss. An empty one counts as one of length 1. T, C and L need sizes when it is decomposed.
 
     The forward algorithm in logarithms: with blanks put before, between and after a label's classes,
@@ -46,7 +53,7 @@ class Ctc(Op):
         return [CtcGrad()(g, logits, label), None]
 
 
-class CtcGrad(Op):
+class CtcGrad(_Frames):
     """The gradient of `Ctc` in its logits, from that of its output: zero where the loss is infinite.
 
     A frame's shares of the classes, less how likely each is to be spelt at that frame by those paths
@@ -116,7 +123,7 @@ def _below(x: Value, number: int) -> Value:
 
 def _lengths(label: Value) -> Value:
     """How many classes each label has: [N, 1]."""
-    return Sum((1,))(Cast(label.dtype)(Not()(_below(label, 0))))
+    return Sum((1,))(Cast(label.dtype)(Not()(_below(label, 1))))
 
 
 def _ends(label: Value, place: Value) -> Value:

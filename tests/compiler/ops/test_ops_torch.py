@@ -121,7 +121,7 @@ def triplet_in_batch(op: Any, embedding: Any, label: Any) -> Any:
 
 
 def ctc(op: Any, logits: Any, label: Any) -> Any:
-    frames, lengths = torch.full((len(label),), logits.shape[1]), (label >= 0).sum(1)
+    frames, lengths = torch.full((len(label),), logits.shape[1]), (label > 0).sum(1)
     logs = logits.log_softmax(-1).transpose(0, 1)
     each = F.ctc_loss(logs, label.clamp(min=0), frames, lengths, reduction="none")
     return each / lengths.clamp(min=1)

@@ -1037,7 +1037,7 @@ error[E214]: a loss has no key `as`
   --> spec.yaml:16:76
    |
 16 |   loss: {cross_entropy: {smoothin: 0.1}, from: [logits, digit], weigth: 2, as: l}
-   |                                                                            ^^ beside a loss stand `from`, `weight`""",
+   |                                                                            ^^ beside a loss stand `from`, `weight`, `sample_weight`""",
     ),
     "weights of a loss": (
         """\
