@@ -207,3 +207,12 @@ def test_sample_weights_are_fields_without_negative_numbers(tmp_path: Path) -> N
     ints = "{info_nce: [embedding, other], sample_weight: person}"
     with pytest.raises(trine.DataError, match="what the loss reads, `person`, is float, the field `person` is int"):
         trine.train(written(tmp_path, VECTORS, ints))
+
+
+@pytest.mark.parametrize("loss", ["{focal: [logits, person]}", "{ctc: [logits, word]}"])
+def test_ids_have_room_among_the_outputs(loss: str, tmp_path: Path) -> None:
+    model = SPELLING.replace("linear: 5", "linear: 4") if "ctc" in loss else VECTORS
+    changed = {} if "ctc" in loss else {"person": np.where(np.arange(60) % 2, 7, 0)}
+    model = model.replace("encode: ids", "encode: raw").replace("linear: $person.size", "linear: 4")
+    with pytest.raises(trine.DataError, match=r"4 outputs, the field `person` has 8 classes|has ids up to 4"):
+        trine.train(written(tmp_path, model, loss, **changed))
