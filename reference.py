@@ -12,6 +12,7 @@ from .backends.base import NAMES
 from .compiler import ops
 from .compiler.initialisers import INITIALISERS
 from .compiler.ir import OPS, Op
+from .compiler.layers.core import reads_of, words_of
 from .compiler.spec.codes import CODES
 from .compiler.spec.codes import page as code_page
 from .compiler.spec.diagnostics import hint
@@ -103,6 +104,9 @@ def _entry(registry: Registry, entry: Entry) -> str:
     parts = [f"## `{entry.name}` ({registry.noun})", _prose(entry.doc)]
     if registry.noun == "layer":
         parts.append(f"Inputs: {_inputs(entry)}.")
+    if registry.noun == "loss":
+        read = reads_of(entry)
+        parts.append(f"Reads {words_of(read)}: {', '.join(f'`{name}`' for name in read)}.")
     if params:
         parts.append(_arguments(params))
     example = re.search(r"^Example: (.+)$", entry.doc, re.M)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .ir import Const, Graph, Input, Item, Value, order
+from .ops.ctc import Ctc
 from .ops.elementwise import Maximum, Where
 from .ops.linalg import Gather
-from .ops.losses import CrossEntropy
+from .ops.losses import CrossEntropy, Focal
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def id_bounds(graph: Graph) -> dict[str, int]:
     bounds: dict[str, int] = {}
     for v in graph.order():
         match v:
-            case Value(Gather(axis=0) | CrossEntropy() as op, (table, ids)):
+            case Value(Gather(axis=0) | CrossEntropy() | Focal() | Ctc() as op, (table, ids)):
                 room = table.shape[0] if isinstance(op, Gather) else table.shape[-1]
                 source = _ids(ids)
                 if isinstance(room, int) and source is not None:

@@ -18,7 +18,8 @@ from .metrics import check_metric, evaluate_metrics
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a network makes of a split: the mean loss, and predictions beside targets for each head.
+    """What a network makes of a split: the mean loss, and predictions beside targets for each head that
+    predicts.
 
     Where padding was left out, there is one prediction for each step, and `sources` says which row it is of.
     """
@@ -36,6 +37,7 @@ class Evaluator:
     def __init__(self, network: Network, backend: Backend, state: State, batch: int) -> None:
         model, _ = for_training(Model(network.graph))
         self.heads: tuple[Head, ...] = network.heads
+        self.predicting = [head for head in network.heads if head.predicts]
         self.executable: Executable = backend.compile(model.graph, state)
         self.names = [input_of(v).name for v in model.graph.by_role("data")]
         self.batch = batch
@@ -52,7 +54,7 @@ class Evaluator:
             out = self.executable(feeds)
             total += float(out["loss/total"])
             weight += float(out["loss/weight"])
-            for head in self.heads:
+            for head in self.predicting:
                 found.setdefault(head.key, []).append(out[f"prediction/{head.key}"])
                 target = out.get(f"target/{head.key}", feeds.get(head.target))
                 assert target is not None
@@ -60,7 +62,7 @@ class Evaluator:
         predictions = {name: np.concatenate(parts) for name, parts in found.items()}
         targets = {name: np.concatenate(parts) for name, parts in compared.items()}
         sources: dict[str, Array] = {}
-        for head in self.heads:
+        for head in self.predicting:
             real = steps_of(predictions[head.key], targets[head.key])
             if real is not None:
                 sources[head.key] = real[0]
@@ -89,6 +91,8 @@ def metrics_of(outcome: Outcome, heads: tuple[Head, ...], calls: list[Call]) -> 
     """The loss and the metrics of an outcome; with several heads, metrics are named after their targets."""
     found: dict[str, float] = {"loss": outcome.loss}
     for head in heads:
+        if not head.predicts:
+            continue
         values = evaluate_metrics(
             calls_for(head, calls), outcome.predictions[head.key], outcome.targets[head.key], head.task
         )

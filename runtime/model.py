@@ -74,7 +74,7 @@ class LoadedModel:
 
     def metrics_of(self, outcome: Outcome) -> dict[str, float]:
         """The loss and the metrics of an outcome, in the units of the data."""
-        pairs = {head.key: self.in_units(head, outcome) for head in self.heads}
+        pairs = {head.key: self.in_units(head, outcome) for head in self.heads if head.predicts}
         scaled = Outcome(
             outcome.loss,
             outcome.rows,
@@ -100,7 +100,8 @@ class LoadedModel:
         """Predictions for raw rows: columns by name, as in the training data.
 
         For each target: the class names with `<target>/probability` (that of the class named), or the numbers in
-        the units of the data. Raises `DataError` for columns or values that do not fit.
+        the units of the data. Where a loss predicts nothing, the outputs of the spec. Raises `DataError` for columns
+        or values that do not fit.
         """
         table = rows if isinstance(rows, Table) else from_arrays(rows)
         inputs = transform(self.fields, table, self.inputs)
@@ -109,6 +110,7 @@ class LoadedModel:
     def predict_arrays(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The network's raw predictions for encoded inputs: probabilities or numbers, by target.
 
+        Where a loss predicts nothing, the outputs of the spec by name are among them.
         Raises `DataError` for inputs that are missing, unknown, or not of the declared type.
         """
         run, inputs = self._compiled(), self._checked(inputs)
@@ -137,10 +139,11 @@ class LoadedModel:
         return found
 
     def decode(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Raw predictions as people read them."""
-        found: dict[str, Array] = {}
+        """Raw predictions as people read them; outputs of the spec as they are."""
+        predicted = {head.key for head in self.heads if head.predicts}
+        found = {name: array for name, array in outputs.items() if name not in predicted}
         for head in self.heads:
-            if head.key != head.target:
+            if not head.predicts or head.key != head.target:
                 continue
             raw = outputs[head.key]
             names = self.names(head)
@@ -155,7 +158,7 @@ class LoadedModel:
             else:
                 field = self.fields.get(head.target)
                 found[head.target] = field.inverse(raw) if field else raw
-        return found if self.heads else dict(outputs)
+        return found
 
     def _compiled(self) -> Any:
         if self._predictor is None:
@@ -167,13 +170,17 @@ class LoadedModel:
 def inference_model(spec: Spec, weights: Mapping[str, Array], predictions: bool = False) -> tuple[Model, list[Record]]:
     """The optimised inference graph of a spec with its weights.
 
-    Its outputs are those of the spec; with `predictions`, what the losses' heads predict, by target.
+    Its outputs are those of the spec; with `predictions`, what the losses' heads predict, by target, and those of the
+    spec only where a loss predicts nothing.
     """
     graph = build(spec, "infer").graph
     if predictions:
         network = build(spec, "evaluate")
         if network.heads:
-            outputs = {head.key: network.graph.outputs[f"prediction/{head.key}"] for head in network.heads}
+            predicting = [head for head in network.heads if head.predicts]
+            own = graph.outputs if len(predicting) < len(network.heads) else ()
+            outputs = {name: network.graph.outputs[name] for name in own}
+            outputs |= {head.key: network.graph.outputs[f"prediction/{head.key}"] for head in predicting}
             graph = network.graph.with_outputs(outputs, {}).prune_inputs(keep=spec.inputs)
     names = {input_of(v).name for v in graph.by_role("param", "buffer")}
     return for_inference(Model(graph, {k: v for k, v in weights.items() if k in names}), spec)

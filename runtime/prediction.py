@@ -31,7 +31,8 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
     truth: Columns = {}
     for head in model.heads:
         field = model.fields.get(head.target)
-        if field is not None and len(field.columns) == 1 and len(table) == len(dataset.splits[split]):
+        whole = len(table) == len(dataset.splits[split])
+        if head.predicts and field is not None and len(field.columns) == 1 and whole:
             truth[f"{head.target} (true)"] = list(table.column(field.columns[0]).values)
     return {**truth, **model.predict(table)}
 

@@ -84,9 +84,10 @@ def _check_data(spec: Spec, network: Network, dataset: Dataset) -> None:
     """The model against the data: types, shapes, ids and classes, splits and columns that are needed."""
     wanted = {input_of(v).name: v.type for v in network.graph.by_role("data")}
     bounds = {dim: limit for signature in spec.inputs.values() for dim, limit in signature.bounds}
-    check_against(wanted, dataset, bounds, {head.target for head in network.heads} - set(spec.inputs))
+    check_against(wanted, dataset, bounds, wanted.keys() - spec.inputs.keys())
     for head in network.heads:
         _check_classes(head, network, dataset)
+        _check_weights(head, dataset)
     _check_validation(spec.sections.train, dataset)
     for name, limit in id_bounds(network.graph).items():
         for split, part in dataset.splits.items():
@@ -114,6 +115,18 @@ def _check_classes(head: Head, network: Network, dataset: Dataset) -> None:
             f"`{head.output}` has {outputs} outputs, the field `{head.target}` has {size} classes: "
             f"`${head.target}.size` is their number"
         )
+
+
+def _check_weights(head: Head, dataset: Dataset) -> None:
+    """Sample weights are nowhere negative; raise `DataError` where one is."""
+    name = head.sample_weight
+    for split, part in dataset.splits.items():
+        weights = part.arrays.get(name)
+        if weights is not None and weights.size and weights.min() < 0:
+            raise DataError(
+                f"the field `{name}` weights samples and is {weights.min():.6g} in a row of its {split} split: weights "
+                "are 0 or more (`scale: none` keeps a column's numbers as they are)"
+            )
 
 
 def _check_column(name: str, spec: Spec, dataset: Dataset) -> None:
@@ -186,17 +199,19 @@ def summarise(
 ) -> dict[str, Any]:
     """What a report tells: metrics by split, and one split in detail."""
     calls = model.spec.sections.evaluate.metrics
-    head = model.heads[0]
-    prediction, target = model.in_units(head, outcome)
-    fitting = [call for call in calls if check_metric(call, head.task) is None]
     found: dict[str, Any] = {
         "name": model.spec.name,
         "split": split,
         "rows": {name: len(part) for name, part in dataset.splits.items()},
         "splits": {name: as_json(values) for name, values in metrics.items()},
-        "intervals": {
-            split: {k: list(v) for k, v in intervals(fitting, prediction, target, head.task, seed=0).items()}
-        },
+    }
+    head = next((head for head in model.heads if head.predicts), None)
+    if head is None:
+        return {**found, "intervals": {split: {}}}
+    prediction, target = model.in_units(head, outcome)
+    fitting = [call for call in calls if check_metric(call, head.task) is None]
+    found["intervals"] = {
+        split: {k: list(v) for k, v in intervals(fitting, prediction, target, head.task, seed=0).items()}
     }
     if head.task == "classes":
         names = model.names(head)

@@ -17,6 +17,7 @@ from trine.compiler.ops import (
     activations,
     attention,
     conv,
+    ctc,
     elementwise,
     linalg,
     losses,
@@ -213,6 +214,7 @@ def _reduce() -> Iterator[Sample]:
         yield s(reduce.CumSum(axis), f(3, 4, 2))
         yield s(reduce.Softmax(axis), f(3, 4, 2))
         yield s(reduce.LogSoftmax(axis), f(3, 4, 2))
+        yield s(reduce.LogSumExp(axis), f(3, 4, 2))
         yield s(reduce.SoftmaxGrad(axis), f(3, 4, 2), f(3, 4, 2, low=0.1, high=0.9))
         yield s(reduce.LogSoftmaxGrad(axis), f(3, 4, 2), f(3, 4, 2, low=-2.0, high=-0.1))
         yield s(reduce.L2Normalize(axis), f(3, 4, 2, low=0.2))
@@ -222,6 +224,7 @@ def _reduce() -> Iterator[Sample]:
     yield s(reduce.Softmax(), f(2, 1))
     yield s(reduce.Softmax(), np.array([[1000.0, 0.0, -1000.0]]), grad=0)
     yield s(reduce.LogSoftmax(), np.array([[1000.0, 0.0, -1000.0]]), grad=0)
+    yield s(reduce.LogSumExp(), np.array([[1000.0, 0.0, -1000.0], [-1e30, -1e30, -1e30]]), grad=0)
     yield s(reduce.L2Normalize(-1, 0.5), np.zeros((2, 3)), grad=0)
     yield s(reduce.OneHot(4), ints(2, 3, below=4))
     yield s(reduce.OneHot(3, DType.f64), ints(5, below=3))
@@ -287,7 +290,33 @@ def _losses() -> Iterator[Sample]:
         )
         for smoothing in (0.0, 0.1):
             yield s(losses.CrossEntropy(smoothing), f(*dims, 5), ints(*dims, below=5))
-    yield s(losses.CrossEntropy(), f(3, 1), ints(3, below=1))
+        for gamma in (0.0, 0.5, 2.0):
+            yield s(losses.Focal(gamma), f(*dims, 5), ints(*dims, below=5))
+            yield s(losses.BinaryFocal(gamma), f(*dims), f(*dims, low=0.0, high=1.0))
+        yield s(losses.PoissonError(), *pair)
+        yield s(losses.PoissonError(False), f(*dims, low=0.5), f(*dims, low=0.0))
+        yield s(losses.GaussianError(), f(*dims), f(*dims, low=0.5), f(*dims))
+        yield s(losses.Divergence(), f(*dims), f(*dims, low=0.1, high=1.0))
+    yield s(losses.Divergence(), f(3), np.array([0.0, 1.0, 0.0]), grad=0)
+    yield s(losses.GaussianError(0.1), f(3), np.array([0.0, 0.05, 0.5]), f(3), grad=0)
+    for op in (losses.CrossEntropy(), losses.Focal(2.0), losses.Focal(0.0)):
+        yield s(op, f(3, 1), ints(3, below=1))
+    yield s(losses.Focal(0.5), np.array([[60.0, -60.0], [60.0, -60.0]]), np.array([0, 1]), grad=0)
+    # two classes with several rows, one alone; and batches without a triplet
+    yield s(losses.TripletInBatch(1.0), f(6, 3), np.array([0, 1, 0, 2, 1, 0]))
+    yield s(losses.TripletInBatch(10.0), f(5, 2), np.array([4, 4, 4, 7, 7]))
+    yield s(losses.TripletInBatch(), f(3, 2), np.array([1, 1, 1]), grad=0)
+    yield s(losses.TripletInBatch(), f(3, 2), np.array([1, 2, 3]), grad=0)
+    # whole, padded, empty labels; a class twice, which needs a blank between; more labels than a frame holds
+    for frames, label in (
+        (5, [[1, 2], [3, 3], [2, -1], [2, 0], [-1, -1]]),
+        (3, [[1, 1, -1], [2, -1, -1]]),
+        (1, [[1], [-1]]),
+    ):
+        logits, ids = f(len(label), frames, 4), np.array(label)
+        yield s(ctc.Ctc(), logits, ids)
+        yield s(ctc.CtcGrad(), f(len(label)), logits, ids, grad=1)
+    yield s(ctc.Ctc(), f(2, 2, 3), np.array([[1, 1], [1, 2]]), grad=0)
 
 
 def _norm() -> Iterator[Sample]:

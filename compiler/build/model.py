@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..ir import DType, Graph, Input, IRError, Origin, Type, Value, constant, input_of, origin
-from ..layers.core import Decoding, LayerError, Loss, Target
+from ..layers.core import Decoding, LayerError, Loss, Target, reads_of, words_of
 from ..ops.elementwise import Less, Maximum, Not
 from ..ops.norm import at_least
 from ..ops.reduce import Sum
@@ -21,7 +22,7 @@ from ..spec.kinds import (
     read_call,
 )
 from ..spec.reader import Spec
-from ..spec.registry import LOSSES, Call
+from ..spec.registry import LOSSES, Call, Entry
 from ..spec.signatures import BATCH, Signature, spec_type
 from ..spec.source import Key, Node
 from ..spec.steps import Step, parse_blocks, parse_step, parse_steps, references
@@ -33,6 +34,7 @@ from .network import Head, Network
 from .walker import Bound, Frame, StepWalker
 
 TINY = 1e-12
+BESIDE = ("weight", "sample_weight")  # the keys that may stand beside a loss, and `from`
 
 
 class ModelWalker(StepWalker):
@@ -44,7 +46,7 @@ class ModelWalker(StepWalker):
         frame = self.inputs()
         steps = parse_steps(model.layers, self.report) if model.layers and "layers" in model.spans else []
         losses = self.losses()
-        wanted = {str(n) for step in losses for n in step.inputs or ()} | set(model.outputs or ())
+        wanted = {name for step in losses for name in _read_by(step)} | set(model.outputs or ())
         last = self.walk_list(steps, frame, self.only_input(frame))
         outputs = self.outputs(frame, last)
         found = self.heads(losses, frame, last)
@@ -133,7 +135,7 @@ class ModelWalker(StepWalker):
             {**outputs, **extra},
             dict(self.builder.updates),
         )
-        keep = {*self.spec.inputs, *(head.target for head, _ in losses if self.mode != "infer")}
+        keep = {*self.spec.inputs, *(head.target for head, _ in losses if self.mode != "infer" and head.target)}
         graph = graph.prune_inputs(keep)
         graph.verify()
         return Network(graph, tuple(head for head, _ in losses), tuple(self.applied))
@@ -168,7 +170,7 @@ class ModelWalker(StepWalker):
         nodes = train.loss.data if isinstance(train.loss.data, list) else [train.loss]
         if not nodes:
             self.report.error("E203", "`loss` expects at least one loss", train.loss.span)
-        return [parse_step(node, self.report, LOSSES, ("weight",)) for node in nodes]
+        return [parse_step(node, self.report, LOSSES, BESIDE) for node in nodes]
 
     def heads(self, steps: list[Step], frame: Frame, last: Bound | None) -> list[tuple[Head, Loss]]:
         """The losses, each with a key of its own."""
@@ -178,7 +180,7 @@ class ModelWalker(StepWalker):
             if pair is None:
                 continue
             head, result = pair
-            if any(other.key == head.key for other, _ in found):
+            if head.predicts and any(other.key == head.key for other, _ in found):
                 head = replace(head, key=f"{head.target}/{len(found) + 1}")
             found.append((head, result))
         return found
@@ -192,26 +194,50 @@ class ModelWalker(StepWalker):
             self.report.error("E211", f"there is no loss `{step.layer}`", step.span, help=hint(step.layer, LOSSES))
             return None
         call = read_call(entry, step.layer, step.arguments, Context(frame.scope, self.report, f"`{step.layer}`"))
-        if step.inputs is None or len(step.inputs) != 2:
-            self.report.error(
-                "E229",
-                f"`{step.layer}` compares a step with a field of the data",
-                step.span,
-                help=f"write `{{{step.layer}: [step, field]}}`",
-            )
-            return None
-        bound, target = self.named(step.inputs[0], frame), self.target(step.inputs[1], frame)
-        if isinstance(call, Invalid) or bound is None or bound.value is None or target is None:
+        inputs = self.loss_inputs(entry, step, frame)
+        samples = self.sample_weight(step, frame)
+        if isinstance(call, Invalid) or inputs is None or isinstance(samples, Invalid):
             return None
         try:
             with origin(Origin("loss", step.span.file, step.span.line)):
-                result = call(self.builder, bound.value, target)
+                result = _weighted(call(self.builder, *inputs), samples)
         except (LayerError, IRError) as error:
-            self.explain_loss(error, step, call, bound)
+            self.explain_loss(error, step, call, inputs, frame)
             return None
-        assert isinstance(result, Loss)
-        head = Head(str(step.layer), str(step.inputs[0]), target.name, result.task, target.name, weight)
-        return head, result
+        assert step.inputs
+        target = next((x.name for x in inputs if isinstance(x, Target)), "")
+        key = target if result.task != "nothing" else ""
+        by = samples.name if samples else ""
+        return Head(str(step.layer), str(step.inputs[0]), target, result.task, key, weight, by), result
+
+    def loss_inputs(self, entry: Entry, step: Step, frame: Frame) -> list[Value | Target] | None:
+        """What a loss reads: steps and fields, as its function declares; `None` after an error."""
+        reads, names = reads_of(entry), step.inputs or ()
+        if len(names) != len(reads):
+            example = ", ".join(reads)
+            given = f"this names {len(names)}" if names else "this names none"
+            help = f"write `{{{step.layer}: [{example}]}}`"
+            self.report.error("E229", f"`{step.layer}` reads {words_of(reads)}, {given}", step.span, help=help)
+            return None
+        found: list[Value | Target | None] = []
+        for name, is_field in zip(names, reads.values(), strict=True):
+            if is_field:
+                found.append(self.target(name, frame))
+            else:
+                bound = self.named(name, frame)
+                found.append(bound.value if bound else None)
+        inputs = [x for x in found if x is not None]
+        return inputs if len(inputs) == len(found) else None
+
+    def sample_weight(self, step: Step, frame: Frame) -> Target | Invalid | None:
+        """The field that a loss's samples are weighted by, if one is."""
+        node = (step.extras or {}).get("sample_weight")
+        if node is None:
+            return None
+        if not isinstance(node.data, str):
+            self.report.error("E203", f"`sample_weight` expects the name of a field, found {node}", node.span)
+            return INVALID
+        return self.target(Key(node.data, node.span), frame) or INVALID
 
     def weight(self, step: Step, frame: Frame) -> float:
         node = (step.extras or {}).get("weight")
@@ -220,12 +246,17 @@ class ModelWalker(StepWalker):
         weight = kind_of(NonNegative).read(node, Context(frame.scope, self.report, "`weight`"))
         return 1.0 if weight is INVALID else float(weight)
 
-    def explain_loss(self, error: LayerError | IRError, step: Step, call: Call, bound: Bound) -> None:
+    def explain_loss(
+        self, error: LayerError | IRError, step: Step, call: Call, inputs: Sequence[Value | Target], frame: Frame
+    ) -> None:
         argument = error.argument if isinstance(error, LayerError) else None
-        span = call.spans.get(argument or "", step.inputs[0].span if step.inputs else step.span)
+        names = step.inputs or ()
+        span = call.spans.get(argument or "", names[0].span if names else step.span)
         notes = []
-        if step.inputs and bound.value is not None:
-            notes = [f"`{step.inputs[0]}` is {spec_type(bound.value.type)}, from {bound.span.place}"]
+        for name, x in zip(names, inputs, strict=True):
+            bound = frame.find(name)
+            if isinstance(x, Value) and bound is not None:
+                notes.append(f"`{name}` is {spec_type(x.type)}, from {bound.span.place}")
         self.report.error("E303", f"`{step.layer}`: {error}", span, help=getattr(error, "help", None), notes=notes)
 
     def target(self, name: Key, frame: Frame) -> Target | None:
@@ -246,6 +277,21 @@ def _fields(spec: Spec) -> list[str] | None:
     return list(fields.data) if isinstance(fields, Node) and isinstance(fields.data, dict) else None
 
 
+def _read_by(step: Step) -> set[str]:
+    """The names that a loss reads, that of its sample weights included."""
+    node = (step.extras or {}).get("sample_weight")
+    weight = {node.data} if node is not None and isinstance(node.data, str) else set()
+    return {str(name) for name in step.inputs or ()} | weight
+
+
+def _weighted(loss: Loss, samples: Target | None) -> Loss:
+    """The loss with its samples weighted by a field, on top of weights of its own."""
+    if samples is None:
+        return loss
+    each = samples.of(Type((BATCH,), loss.values.dtype))
+    return replace(loss, weights=each if loss.weights is None else loss.weights * each)
+
+
 def _loss_outputs(losses: list[tuple[Head, Loss]]) -> dict[str, Value]:
     """The loss of the batch, the sums it is made of, and the predictions."""
     out: dict[str, Value] = {}
@@ -260,7 +306,8 @@ def _loss_outputs(losses: list[tuple[Head, Loss]]) -> dict[str, Value]:
             one = one * head.weight
         total = one if total is None else total + one
         weight = count
-        out[f"prediction/{head.key}"] = loss.prediction
+        if loss.prediction is not None:
+            out[f"prediction/{head.key}"] = loss.prediction
         if loss.target is not None:
             out[f"target/{head.key}"] = loss.target
     assert total is not None and weight is not None

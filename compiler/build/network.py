@@ -28,9 +28,11 @@ class Applied:
 
 @dataclass(frozen=True)
 class Head:
-    """A loss of the network: the step and target it compares, and its user-facing prediction.
+    """A loss of the network: the first step it reads, its target, and its user-facing prediction.
 
-    `key` is what the prediction is called: the target's name, where no loss before compares with it.
+    `target` is empty for a loss that reads steps alone. `key` is what the prediction is called: the
+    target's name, where no loss before compares with it; empty where nothing is predicted.
+    `sample_weight` is the field that the samples are weighted by, or empty.
     """
 
     loss: str
@@ -39,6 +41,12 @@ class Head:
     task: str
     key: str
     weight: float = 1.0
+    sample_weight: str = ""
+
+    @property
+    def predicts(self) -> bool:
+        """Whether there is a prediction that metrics can compare with the target."""
+        return self.task != "nothing"
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,8 @@ class Network:
 
     Outputs are those the spec names. In the modes `train` and `evaluate`, where the spec has a
     loss, there are also `loss` (a scalar: the weighted mean over the batch), `loss/total` and
-    `loss/weight` (the sums it is the ratio of), `prediction/<key>` for each head, and `target/<key>` where
-    that is compared with something other than the field itself.
+    `loss/weight` (the sums it is the ratio of), `prediction/<key>` for each head that predicts, and
+    `target/<key>` where that is compared with something other than the field itself.
     """
 
     graph: Graph

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -11,7 +12,7 @@ from ..ir import Dim, Init, Input, Shape, Type, Value, constant
 from ..ops.elementwise import Cast, Where
 from ..ops.shape import Iota, reshape
 from ..spec.kinds import Of
-from ..spec.registry import LAYERS, LOSSES, Call
+from ..spec.registry import LAYERS, LOSSES, Call, Entry
 from ..spec.signatures import spec_type
 from ..spec.source import Node
 
@@ -186,13 +187,14 @@ class Loss:
     """What a loss function returns.
 
     values: one number per sample, [N]; weights: how much each sample counts, [N], or equally.
-    prediction: what a user of the model wants to see. task: what kind of numbers those are.
+    prediction: what a user of the model wants to see. task: what kind of numbers those are;
+    `nothing` for a loss that predicts nothing, as one that ranks two steps.
     target: what the prediction is compared with, where that is not the field itself.
     """
 
     values: Value
-    prediction: Value
-    task: Literal["classes", "labels", "values"]
+    prediction: Value | None = None
+    task: Literal["classes", "labels", "values", "nothing"] = "nothing"
     weights: Value | None = None
     target: Value | None = None
 
@@ -212,3 +214,19 @@ class Target:
         if self.known.type != t:
             raise LayerError(f"`{self.name}` is {spec_type(self.known.type)}, expected {spec_type(t)}")
         return self.known
+
+
+def reads_of(entry: Entry) -> dict[str, bool]:
+    """What a loss reads, by name and in order: whether each is a field of the data; else it is a step."""
+    hints = typing.get_type_hints(entry.function)
+    positional = [p for p in entry.parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return {p.name: hints.get(p.name) is Target for p in positional[1:]}
+
+
+def words_of(reads: Mapping[str, bool]) -> str:
+    """What a loss reads, in words: `a step and a field of the data`."""
+    fields = sum(reads.values())
+    steps = len(reads) - fields
+    parts = [f"{steps} steps" if steps > 1 else "a step"] if steps else []
+    parts += [f"{fields} fields of the data" if fields > 1 else "a field of the data"] if fields else []
+    return " and ".join(parts)

@@ -5,12 +5,13 @@ Importing this package registers every op in `trine.compiler.ir.OPS`.
 
 from __future__ import annotations
 
-from . import activations, attention, conv, elementwise, linalg, losses, norm, optim, recurrent, reduce, shape
+from . import activations, attention, conv, ctc, elementwise, linalg, losses, norm, optim, recurrent, reduce, shape
 
 __all__ = [
     "activations",
     "attention",
     "conv",
+    "ctc",
     "elementwise",
     "linalg",
     "losses",

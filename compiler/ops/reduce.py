@@ -195,6 +195,22 @@ class LogSoftmax(Op):
         return [LogSoftmaxGrad(self.axis)(g, y)]
 
 
+class LogSumExp(Op):
+    """log(sum(exp(x))) along `axis`, shifted by the maximum so that it cannot overflow."""
+
+    axis: int = -1
+
+    def type(self, x: Type) -> Type:
+        return _reduced("LogSumExp", floating("LogSumExp", x), (self.axis,))
+
+    def decompose(self, x: Value) -> Value:
+        most = Max(self.axis)(x)
+        return most + Log()(Sum((self.axis,))(Exp()(x - most)))
+
+    def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [g * Exp()(x - y)]
+
+
 class L2Normalize(Op):
     """x divided by its Euclidean norm along `axis`, which is taken to be at least `eps`."""
 

@@ -300,8 +300,9 @@ CODES: dict[str, Code] = _table(
         ),
         Code(
             "E229",
-            "a loss compares two things",
-            "A loss names the step it judges and the field of the data, or other step, to compare it with.",
+            "the wrong number of things for a loss",
+            "A loss names what it reads: most read a step and the field of the data, or other step, to compare it "
+            "with; some read several steps. The message shows how many, and in which order.",
             _train("{cross_entropy: [logits]}"),
             _train("{cross_entropy: [logits, y]}"),
         ),

@@ -173,14 +173,17 @@ def _subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def _loss() -> Schema:
-    """A loss: its name with what it compares, or with arguments and `from` beside it."""
+    """A loss: its name with what it reads, or with arguments and `from` beside it."""
     weight = {"anyOf": [{"type": "number", "minimum": 0}, _ref("expression")], "description": "How much it counts."}
-    pair = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "string"}}
+    sample_weight = {"type": "string", "description": "The field that says how much each sample counts."}
+    beside = {"weight": weight, "sample_weight": sample_weight}
     forms: list[Schema] = []
     for name, entry in LOSSES.items():
-        compared = {"properties": {name: {**pair, "description": entry.summary}, "weight": weight}, "required": [name]}
+        low, high = arity(entry)
+        read = {"type": "array", "minItems": low, "maxItems": high, "items": {"type": "string"}}
+        compared = {"properties": {name: {**read, "description": entry.summary}, **beside}, "required": [name]}
         forms.append({"type": "object", **compared, "additionalProperties": False})
-        properties = {name: _arguments(entry), "from": pair, "weight": weight}
+        properties = {name: _arguments(entry), "from": read, **beside}
         forms.append(
             {"type": "object", "properties": properties, "required": [name, "from"], "additionalProperties": False}
         )

@@ -296,13 +296,13 @@ def check_against(
     """Check a model's inputs against the data: each is a field of the same type.
 
     `inputs` are graph types with the batch axis first; a named dim stands for any number, the same
-    in every input, and at most that in `bounds`. `targets` are the inputs that losses compare with.
+    in every input, and at most that in `bounds`. `targets` are the fields that losses read.
     Raises `DataError`, which says both sides.
     """
     arrays = dataset.splits["train"].arrays
     sizes: dict[str, tuple[int, str]] = {}
     for name, wanted in inputs.items():
-        who = f"what the loss compares with, `{name}`," if name in targets else f"the model's input `{name}`"
+        who = f"what the loss reads, `{name}`," if name in targets else f"the model's input `{name}`"
         if name not in arrays:
             raise DataError(f"{who} is {spec_type(wanted)}, and no field is called so: {hint(name, arrays)}")
         found = _type_of(arrays[name])

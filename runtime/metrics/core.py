@@ -76,14 +76,17 @@ def direction(name: str) -> Goal:
 def check_metric(call: Call, task: str, loss: str | None = None, classes: int | None = None) -> str | None:
     """Why a metric cannot judge predictions of a task, or `None` where it can.
 
+    task: `nothing` where there are no predictions.
     loss: the name of the loss that the task comes from, for the message.
     classes: how many classes there are, where that is known.
     """
+    who = f"the loss `{loss}`" if loss else "the network"
+    if task == "nothing":
+        return f"metric `{call.name}` judges predictions, {who} makes none"
     tasks = TASKS.get(call.name)
     if tasks is None:
         return None
     if task not in tasks:
-        who = f"the loss `{loss}`" if loss else "the network"
         return f"metric `{call.name}` is for {' and '.join(tasks)}, {who} predicts {task}"
     if task == "classes" and call.name in BINARY and classes is not None and classes != 2:
         other = f"macro_{call.name}"

@@ -97,6 +97,36 @@ def binary_cross_entropy(op: Any, logit: Any, target: Any) -> Any:
     return F.binary_cross_entropy_with_logits(logit, target, reduction="none", pos_weight=weight)
 
 
+def focal(op: Any, logits: Any, label: Any) -> Any:
+    share = logits.softmax(-1).gather(-1, label[..., None])[..., 0]
+    return -((1 - share) ** op.gamma) * torch.log(share)
+
+
+def binary_focal(op: Any, logit: Any, target: Any) -> Any:
+    share = torch.sigmoid(logit * (2 * target - 1))
+    return -((1 - share) ** op.gamma) * torch.log(share)
+
+
+def triplet_in_batch(op: Any, embedding: Any, label: Any) -> Any:
+    """Row by row, over the distances of torch."""
+    losses, weights = [], []
+    for i, own in enumerate(label):
+        others = torch.arange(len(label)) != i
+        away = F.pairwise_distance(embedding[i], embedding, eps=0.0)
+        positive, negative = away[(label == own) & others], away[label != own]
+        there = len(positive) > 0 and len(negative) > 0
+        losses.append(F.relu(positive.max() - negative.min() + op.margin) if there else embedding.new_zeros(()))
+        weights.append(float(there))
+    return torch.stack(losses), torch.tensor(weights, dtype=embedding.dtype)
+
+
+def ctc(op: Any, logits: Any, label: Any) -> Any:
+    frames, lengths = torch.full((len(label),), logits.shape[1]), (label > 0).sum(1)
+    logs = logits.log_softmax(-1).transpose(0, 1)
+    each = F.ctc_loss(logs, label.clamp(min=0), frames, lengths, reduction="none")
+    return each / lengths.clamp(min=1)
+
+
 def scatter_add(op: Any, g: Any, index: Any) -> Any:
     lead, tail = g.shape[: op.axis], g.shape[op.axis + index.ndim :]
     zeros = torch.zeros((*lead, op.size[0], *tail), dtype=g.dtype)
@@ -158,6 +188,7 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "CumSum": lambda op, x: x.cumsum(op.axis),
     "Softmax": lambda op, x: x.softmax(op.axis),
     "LogSoftmax": lambda op, x: x.log_softmax(op.axis),
+    "LogSumExp": lambda op, x: torch.logsumexp(x, op.axis, keepdim=True),
     "L2Normalize": lambda op, x: F.normalize(x, dim=op.axis, eps=op.eps),
     "MatMul": lambda op, a, b: a @ b,
     "Linear": lambda op, *xs: F.linear(*xs),
@@ -193,6 +224,13 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "Hinge": lambda op, x, t: torch.clamp(op.margin - x * t, min=0.0),
     "LogCosh": lambda op, p, t: torch.log(torch.cosh(p - t)),
     "QuantileError": lambda op, p, t: torch.maximum(op.quantile * (t - p), (op.quantile - 1) * (t - p)),
+    "Focal": focal,
+    "BinaryFocal": binary_focal,
+    "PoissonError": lambda op, x, t: F.poisson_nll_loss(x, t, op.log, False, eps=op.eps, reduction="none"),
+    "GaussianError": lambda op, m, v, t: F.gaussian_nll_loss(m, t, v, eps=op.eps, reduction="none"),
+    "Divergence": lambda op, logs, t: F.kl_div(logs, t, reduction="none"),
+    "TripletInBatch": triplet_in_batch,
+    "Ctc": ctc,
     "BatchNorm": batch_norm,
     "BatchNormTrain": batch_norm_train,
     "LayerNorm": lambda op, x, scale, shift: F.layer_norm(x, x.shape[-1:], scale, shift, op.eps),
@@ -207,7 +245,7 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
 WITHOUT = {
     "Cast", "Size", "Iota", "OneHot", "Windows", "Fold", "Sgd", "Adam", "RmsProp", "Adagrad",
     "NAdam", "RAdam", "Lion", "Lamb", "Adafactor",
-    "AvgPoolGrad", "BatchNormGrad", "SoftmaxGrad", "LogSoftmaxGrad",
+    "AvgPoolGrad", "BatchNormGrad", "SoftmaxGrad", "LogSoftmaxGrad", "CtcGrad",
     "Lstm", "Gru", "Rnn", "LstmScan", "GruScan", "RnnScan", "ReluScan", "Attention", "AttentionWeights", "Rotary",
     "Sinusoids",
     "LstmScanGrad", "GruScanGrad", "RnnScanGrad", "ReluScanGrad",

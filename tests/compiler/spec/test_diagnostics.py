@@ -907,11 +907,11 @@ train:
   optimizer: adamw
 """,
         """\
-error[E229]: `cross_entropy` compares a step with a field of the data
+error[E229]: `cross_entropy` reads a step and a field of the data, this names 1
   --> spec.yaml:16:10
    |
 16 |   loss: {cross_entropy: [logits]}
-   |          ^^^^^^^^^^^^^ write `{cross_entropy: [step, field]}`""",
+   |          ^^^^^^^^^^^^^ write `{cross_entropy: [logits, label]}`""",
     ),
     "a loss of nothing": (
         """\
@@ -934,11 +934,11 @@ train:
   optimizer: adamw
 """,
         """\
-error[E229]: `cross_entropy` compares a step with a field of the data
+error[E229]: `cross_entropy` reads a step and a field of the data, this names none
   --> spec.yaml:16:9
    |
 16 |   loss: cross_entropy
-   |         ^^^^^^^^^^^^^ write `{cross_entropy: [step, field]}`""",
+   |         ^^^^^^^^^^^^^ write `{cross_entropy: [logits, label]}`""",
     ),
     "no loss": (
         """\
@@ -1037,7 +1037,7 @@ error[E214]: a loss has no key `as`
   --> spec.yaml:16:76
    |
 16 |   loss: {cross_entropy: {smoothin: 0.1}, from: [logits, digit], weigth: 2, as: l}
-   |                                                                            ^^ beside a loss stand `from`, `weight`""",
+   |                                                                            ^^ beside a loss stand `from`, `weight`, `sample_weight`""",
     ),
     "weights of a loss": (
         """\
