@@ -23,6 +23,7 @@ from trine.compiler.ops import (
     losses,
     norm,
     optim,
+    random,
     recurrent,
     reduce,
     shape,
@@ -389,6 +390,7 @@ def _attention() -> Iterator[Sample]:
     yield s(a.Rotary(), f(2, 3, 4, 6), np.arange(4.0))
     yield s(a.Rotary(100.0), f(3, 2), np.arange(3.0) + 5)
     yield s(a.Sinusoids(6), np.arange(4.0))
+    yield s(random.Normal(), f(3, 4, low=0.05, high=0.95), f(3, 4, low=0.0, high=1.0))
 
 
 def _optim() -> Iterator[Sample]:

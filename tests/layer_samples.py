@@ -335,3 +335,9 @@ case("patch_embedding", "[patch_embedding: {dim: 5, size: 2}]", "x: 'float[3, 4,
 case("class_token", "[class_token]", "x: 'float[3, 4]'")(
     lambda w, x: torch.cat([w["class_token_1.weight"].expand(len(x), 1, 4), x], 1)
 )
+
+
+@case("gaussian", "[gaussian: [x, y]]", TWO)
+def _(w: dict[str, Any], x: Any) -> Any:
+    noise = torch.sqrt(-2 * torch.log1p(-w["gaussian_1.uniform"])) * torch.cos(2 * torch.pi * w["gaussian_1.uniform_2"])
+    return x + torch.exp(w["y"] / 2) * noise

@@ -256,6 +256,20 @@ def _sum_per_sample(x: Value) -> Value:
 
 
 @loss
+def gaussian_kl(b: Builder, mean: Value, log_variance: Value) -> Loss:
+    """The divergence of normal distributions from the standard one, summed over all numbers of a row.
+
+    (mean² + v - 1 - log v) / 2, where v is the variance, given by its logarithm: what keeps the code of a variational
+    autoencoder near a distribution that can be drawn from (Kingma & Welling, 2013).
+    Example: {gaussian_kl: [mean, log_variance], weight: 0.01}
+    """
+    need_floats(mean)
+    if mean.type != log_variance.type or mean.rank < 2:
+        raise LayerError(f"the means are {spec_type(mean.type)}, the variances {spec_type(log_variance.type)}")
+    return Loss(_sum_per_sample((mean * mean + Exp()(log_variance) - 1.0 - log_variance) * 0.5))
+
+
+@loss
 def poisson(b: Builder, prediction: Value, target: Target, *, log: bool = True) -> Loss:
     """exp(x) - target * x: the negative log-likelihood of a count whose rate's logarithm is predicted.
 

@@ -5,7 +5,7 @@ Importing this package registers every op in `trine.compiler.ir.OPS`.
 
 from __future__ import annotations
 
-from . import activations, attention, conv, ctc, elementwise, linalg, losses, norm, optim, recurrent, reduce, shape
+from . import activations, attention, conv, ctc, elementwise, linalg, losses, norm, optim, random, recurrent, reduce, shape
 
 __all__ = [
     "activations",
@@ -17,6 +17,7 @@ __all__ = [
     "losses",
     "norm",
     "optim",
+    "random",
     "recurrent",
     "reduce",
     "shape",

@@ -237,6 +237,7 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "LayerNormGrad": layer_norm_grad,
     "RmsNorm": lambda op, x, scale: F.rms_norm(x, x.shape[-1:], scale, op.eps),
     "Dropout": dropout,
+    "Normal": lambda op, a, b: torch.sqrt(-2 * torch.log1p(-a)) * torch.cos(2 * torch.pi * b),
 }  # fmt: skip
 
 # Casts and constants, which torch has no say in; optimizers are compared in test_training.py;
