@@ -88,6 +88,33 @@ case("conv", "[conv: {filters: 3}]", "x: 'float[T, 4]'")(
 case("conv", "[conv: {filters: 4, groups: 2, stride: 3, padding: 2}]", "x: 'float[8, 2]'")(
     lambda w, x: F.conv1d(x.mT, w["conv_1.weight"], w["conv_1.bias"], stride=3, padding=2, groups=2).mT
 )
+
+
+def transposed(function: Any, **options: Any) -> Torch:
+    return lambda w, x: function(x, w["transposed_conv_1.weight"], w.get("transposed_conv_1.bias"), **options)
+
+
+case("transposed_conv", "[transposed_conv: {filters: 4, kernel: 4, stride: 2}]", "x: 'float[3, 3, 2]'")(
+    transposed(F.conv_transpose2d, stride=2, padding=1)
+)
+case("transposed_conv", "[transposed_conv: {filters: 3, kernel: 3, stride: 2}]", "x: 'float[2, 3, 2]'")(
+    lambda w, x: transposed(F.conv_transpose2d, stride=2)(w, x)[..., :-1, :-1]
+)
+case("transposed_conv", "[transposed_conv: {filters: 3, kernel: 2, stride: 3, bias: false}]", "x: 'float[2, 3, 2]'")(
+    transposed(F.conv_transpose2d, stride=3, output_padding=1)
+)
+case(
+    "transposed_conv",
+    "[transposed_conv: {filters: 4, kernel: [3, 2], stride: [2, 3], padding: [1, 0], output_padding: [1, 2],"
+    " groups: 2}]",
+    "x: 'float[2, 3, 2]'",
+)(transposed(F.conv_transpose2d, stride=(2, 3), padding=(1, 0), output_padding=(1, 2), groups=2))
+case(
+    "transposed_conv", "[transposed_conv: {filters: 3, kernel: 2, stride: 2, padding: valid}]", "x: 'float[2, 3, 2, 2]'"
+)(transposed(F.conv_transpose3d, stride=2))
+case("transposed_conv", "[transposed_conv: {filters: 3}]", "x: 'float[T, 4]'")(
+    lambda w, x: transposed(F.conv_transpose1d, padding=1)(w, x.mT).mT
+)
 case("max_pool", "[max_pool: 2]", "x: 'float[2, 5, 6]'")(lambda w, x: F.max_pool2d(x, 2))
 case("max_pool", "[max_pool: {kernel: 3, stride: 2, padding: 1}]", "x: 'float[2, 5, 6]'")(
     lambda w, x: F.max_pool2d(x, 3, 2, 1)

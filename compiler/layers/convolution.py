@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from ..ir import Value
-from ..ops.conv import Conv
-from ..spec.kinds import Positive, Size
+from ..ir import Dim, Value
+from ..ops.conv import Conv, ConvInputGrad, Pads
+from ..ops.shape import reshape
+from ..spec.kinds import Natural, Positive, Size
 from ..spec.registry import Call
 from .core import Builder, Initialiser, LayerError, initial, layer
 from .spatial import Ints, Padding, pads_of, per_axis, spatial
@@ -47,6 +49,106 @@ def conv(
     """
     x, axes, back = spatial(x)
     k, s, d = (per_axis(v, axes, n) for v, n in ((kernel, "kernel"), (stride, "stride"), (dilation, "dilation")))
+    channels = _grouped(x, filters, groups)
+    weight = b.parameter("weight", (filters, channels // groups, *k), initial(init, "he"))
+    inputs = [x, weight]
+    if bias:
+        inputs.append(b.parameter("bias", (filters,), initial(None, "zeros"), decay=False))
+    return back(Conv(s, pads_of(padding, k, d, axes), d, groups)(*inputs))
+
+
+@layer
+def transposed_conv(
+    b: Builder,
+    x: Value,
+    *,
+    filters: Size,
+    kernel: Ints = 3,
+    stride: Ints = 1,
+    padding: Literal["same", "valid"] | Natural | list[Natural] = "same",
+    output_padding: Natural | list[Natural] | None = None,
+    groups: Positive = 1,
+    bias: bool = True,
+    init: Annotated[Call, Initialiser] | None = None,
+) -> Value:
+    """Transposed convolution: the adjoint of `conv`, which makes the spatial axes larger by its stride.
+
+    An image [channels, H, W] becomes [filters, H', W'], a sequence [T, features] becomes [T', filters].
+    The window of each input is added into the output, a stride from the next (Zeiler et al., 2010).
+    Parameters `weight` [channels, filters / groups, *kernel] and `bias` [filters].
+
+    filters: how many channels come out.
+    kernel: the window, one number or one per axis.
+    stride: the step between windows in the output, one number or one per axis.
+    padding: what is cut off around the output: `same` makes it the input's size times the stride (the larger
+        half is cut at the end); `valid` cuts nothing; or numbers for both sides, one number or one per axis.
+    output_padding: what is added at the end of the output, below the stride, one number or one per axis; 0 where
+        nothing is said, and with `same` as many as it needs.
+    groups: into how many independent groups the channels are divided.
+    bias: whether to add a learned bias.
+    init: how the weight starts; `he` where nothing is said.
+    Example: transposed_conv: {filters: 32, kernel: 4, stride: 2}
+    """
+    x, axes, back = spatial(x)
+    k, s = per_axis(kernel, axes, "kernel"), per_axis(stride, axes, "stride")
+    channels = _grouped(x, filters, groups)
+    pads, extra = _output_pads(padding, output_padding, k, s)
+    size = tuple(_grown(*each) for each in zip(x.shape[2:], k, s, pads, extra, strict=True))
+    shape = (channels, filters // groups if isinstance(filters, int) else filters, *k)
+    weight = b.parameter("weight", shape, initial(init, "he"))
+    y = ConvInputGrad(size, s, pads, (1,) * axes, groups)(x, weight)
+    if bias:
+        shift = b.parameter("bias", (filters,), initial(None, "zeros"), decay=False)
+        y = y + reshape(shift, (1, filters, *(1 for _ in k)))
+    return back(y)
+
+
+def _output_pads(
+    padding: str | int | list[int], added: int | list[int] | None, kernel: tuple[int, ...], stride: tuple[int, ...]
+) -> tuple[Pads, tuple[int, ...]]:
+    """What a transposed convolution cuts off around its output, and what it adds at the end."""
+    axes = len(stride)
+    if padding != "same":
+        extra = (0,) * axes if added is None else per_axis(added, axes, "output_padding")
+        if any(e >= s for e, s in zip(extra, stride, strict=True)):
+            raise LayerError(
+                f"`output_padding` is {_numbers(extra)}, it must stay below the stride, {_numbers(stride)}",
+                argument="output_padding",
+            )
+        return pads_of(padding, kernel, (1,) * axes, axes), extra
+    if added is not None:
+        raise LayerError(
+            "`padding: same` adds what it needs at the end of the output",
+            argument="output_padding",
+            help="leave `output_padding` out, or give `padding` in numbers",
+        )
+    over = [k - s for k, s in zip(kernel, stride, strict=True)]
+    pads = tuple((max(n, 0) // 2, max(n, 0) - max(n, 0) // 2) for n in over)
+    return pads, tuple(max(-n, 0) for n in over)
+
+
+def _grown(size: Dim, kernel: int, stride: int, pads: tuple[int, int], extra: int) -> Dim:
+    """The size of an axis after transposed convolution."""
+    cut = sum(pads)
+    if isinstance(size, str):
+        if stride != 1 or cut != kernel - 1:
+            raise LayerError(
+                f"axis {size} has no fixed size: only stride 1 with `same` padding keeps it",
+                help="give the axis a number in the model's inputs",
+            )
+        return size
+    grown = (size - 1) * stride + kernel - cut + extra
+    if grown < 1:
+        raise LayerError(f"padding cuts {cut} off an output of {grown + cut}", argument="padding")
+    return grown
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return ", ".join(map(str, dict.fromkeys(values)))
+
+
+def _grouped(x: Value, filters: int, groups: int) -> int:
+    """How many channels come in; raises `LayerError` where groups do not divide them or the filters."""
     channels = x.shape[1]
     if isinstance(channels, str):
         raise LayerError(f"the number of channels, {channels}, has no fixed size")
@@ -54,8 +156,4 @@ def conv(
         raise LayerError(
             f"{channels} channels and {filters} filters do not divide into {groups} groups", argument="groups"
         )
-    weight = b.parameter("weight", (filters, channels // groups, *k), initial(init, "he"))
-    inputs = [x, weight]
-    if bias:
-        inputs.append(b.parameter("bias", (filters,), initial(None, "zeros"), decay=False))
-    return back(Conv(s, pads_of(padding, k, d, axes), d, groups)(*inputs))
+    return channels

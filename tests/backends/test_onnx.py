@@ -98,6 +98,12 @@ LAYER_SPECS: dict[str, tuple[str, str]] = {
     "linear": ("x: 'float[T, 3]'", "[{linear: 4}]"),
     "embedding": ("x: 'int[T]'", "[{embedding: {rows: 6, dim: 4}}]"),
     "conv": ("x: 'float[2, 7, 6]'", "[{conv: {filters: 4, groups: 2, dilation: 2, stride: [2, 1], padding: [1, 2]}}]"),
+    "transposed_conv": (
+        "x: 'float[2, 3, 4]'",
+        "[{transposed_conv: {filters: 4, kernel: [3, 2], stride: [2, 3], groups: 2}},"
+        " {transposed_conv: {filters: 3, kernel: 3, stride: 2}},"
+        " {transposed_conv: {filters: 2, kernel: 4, stride: 2, padding: 1, output_padding: 1}}]",
+    ),
     "max_pool": ("x: 'float[2, 5, 6]'", "[{max_pool: {kernel: 3, stride: 2, padding: 1}}]"),
     "avg_pool": (
         "x: 'float[2, 5, 6]'",
