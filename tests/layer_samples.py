@@ -88,6 +88,51 @@ case("conv", "[conv: {filters: 3}]", "x: 'float[T, 4]'")(
 case("conv", "[conv: {filters: 4, groups: 2, stride: 3, padding: 2}]", "x: 'float[8, 2]'")(
     lambda w, x: F.conv1d(x.mT, w["conv_1.weight"], w["conv_1.bias"], stride=3, padding=2, groups=2).mT
 )
+case("conv", "[conv: {filters: 2, kernel: [4, 2], padding: same_lower}]", "x: 'float[2, 5, 4]'")(
+    lambda w, x: conv(F.conv2d)(w, F.pad(x, (1, 0, 2, 1)))
+)
+case("conv", "[conv: {filters: 2, padding: [[1, 2], [0, 1]], stride: 2}]", "x: 'float[2, 5, 4]'")(
+    lambda w, x: conv(F.conv2d, stride=2)(w, F.pad(x, (0, 1, 1, 2)))
+)
+case("conv", "[conv: {filters: 2, padding: [2, [0, 1]]}]", "x: 'float[2, 5, 4]'")(
+    lambda w, x: conv(F.conv2d)(w, F.pad(x, (0, 1, 2, 2)))
+)
+case("conv", "[conv: {filters: 2, padding: causal, dilation: 2}]", "x: 'float[T, 4]'")(
+    lambda w, x: conv(F.conv1d, dilation=2)(w, F.pad(x.mT, (4, 0))).mT
+)
+case("conv", "[conv: {filters: 2, kernel: 2, padding: [[2, 0]]}]", "x: 'float[6, 4]'")(
+    lambda w, x: conv(F.conv1d)(w, F.pad(x.mT, (2, 0))).mT
+)
+case("depthwise_conv", "[depthwise_conv: {kernel: [3, 2], stride: [2, 1], dilation: [1, 2]}]", "x: 'float[3, 5, 6]'")(
+    lambda w, x: F.conv2d(
+        F.pad(x, (1, 1, 1, 1)), w["depthwise_conv_1.weight"], w["depthwise_conv_1.bias"], (2, 1), 0, (1, 2), 3
+    )
+)
+case("depthwise_conv", "[depthwise_conv: {multiplier: 2, bias: false, padding: causal}]", "x: 'float[T, 3]'")(
+    lambda w, x: F.conv1d(F.pad(x.mT, (2, 0)), w["depthwise_conv_1.weight"], groups=3).mT
+)
+
+
+def separable(function: Any, groups: int, **options: Any) -> Torch:
+    def layers(w: dict[str, Any], x: Any) -> Any:
+        z = function(x, w["separable_conv_1.depthwise.weight"], groups=groups, **options)
+        return function(z, w["separable_conv_1.pointwise.weight"], w.get("separable_conv_1.bias"))
+
+    return layers
+
+
+case("separable_conv", "[separable_conv: {filters: 4, stride: 2, multiplier: 2}]", "x: 'float[3, 5, 4]'")(
+    separable(F.conv2d, 3, stride=2, padding=1)
+)
+case("separable_conv", "[separable_conv: {filters: 2, kernel: 2, bias: false, padding: valid}]", "x: 'float[2, 3, 4, 2]'")(  # noqa: E501
+    separable(F.conv3d, 2)
+)  # fmt: skip
+case("max_pool", "[max_pool: {kernel: 3, stride: 2, padding: [[0, 1], [1, 0]]}]", "x: 'float[2, 5, 6]'")(
+    lambda w, x: F.max_pool2d(F.pad(x, (1, 0, 0, 1), value=-torch.inf), 3, 2)
+)
+case("avg_pool", "[avg_pool: {kernel: 3, stride: 1, padding: causal, count_padding: true}]", "x: 'float[T, 2]'")(
+    lambda w, x: F.avg_pool1d(F.pad(x.mT, (2, 0)), 3, 1).mT
+)
 
 
 def transposed(function: Any, **options: Any) -> Torch:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from ..ir import Dim, Value
+from ..ir import Dim, Init, Value
 from ..ops.conv import Conv, ConvInputGrad, Pads
 from ..ops.shape import reshape
 from ..spec.kinds import Natural, Positive, Size
 from ..spec.registry import Call
 from .core import Builder, Initialiser, LayerError, initial, layer
-from .spatial import Ints, Padding, pads_of, per_axis, spatial
+from .spatial import Given, Ints, Padding, pads_of, per_axis, spatial
 
 
 @layer
@@ -39,8 +39,9 @@ def conv(
     filters: how many channels come out.
     kernel: the window, one number or one per axis.
     stride: the step between windows, one number or one per axis.
-    padding: `same` pads so that stride 1 keeps the size (with the larger half at the end);
-        `valid` pads nothing; or zeros on both sides, one number or one per axis.
+    padding: `same` pads so that stride 1 keeps the size (with the larger half at the end; `same_lower`:
+        at the start; `causal`, of a sequence: all of it); `valid` pads nothing; or the number of zeros on both
+        sides, or a list with a number or a pair `[start, end]` per axis: `[[1, 2], [0, 1]]`.
     dilation: the distance between the taps of a window, one number or one per axis.
     groups: into how many independent groups the channels are divided.
     bias: whether to add a learned bias.
@@ -55,6 +56,100 @@ def conv(
     if bias:
         inputs.append(b.parameter("bias", (filters,), initial(None, "zeros"), decay=False))
     return back(Conv(s, pads_of(padding, k, d, axes), d, groups)(*inputs))
+
+
+@layer
+def depthwise_conv(
+    b: Builder,
+    x: Value,
+    *,
+    kernel: Ints = 3,
+    stride: Ints = 1,
+    padding: Padding = "same",
+    dilation: Ints = 1,
+    multiplier: Positive = 1,
+    bias: bool = True,
+    init: Annotated[Call, Initialiser] | None = None,
+) -> Value:
+    """Convolution of each channel by itself: `conv` with as many groups as channels.
+
+    Parameters `weight` [channels * multiplier, 1, *kernel] and `bias` [channels * multiplier].
+
+    kernel: the window, one number or one per axis.
+    stride: the step between windows, one number or one per axis.
+    padding: as for `conv`.
+    dilation: the distance between the taps of a window, one number or one per axis.
+    multiplier: how many channels come out for each that comes in.
+    bias: whether to add a learned bias.
+    init: how the weight starts; `he` where nothing is said.
+    Example: depthwise_conv: 3
+    """
+    x, _, back = spatial(x)
+    y = _depthwise(b, x, "weight", kernel, stride, padding, dilation, multiplier, initial(init, "he"))
+    return back(_with_bias(b, y) if bias else y)
+
+
+@layer
+def separable_conv(
+    b: Builder,
+    x: Value,
+    *,
+    filters: Size,
+    kernel: Ints = 3,
+    stride: Ints = 1,
+    padding: Padding = "same",
+    dilation: Ints = 1,
+    multiplier: Positive = 1,
+    bias: bool = True,
+    init: Annotated[Call, Initialiser] | None = None,
+) -> Value:
+    """Convolution of each channel by itself, then of all channels at each place (Chollet, 2017).
+
+    Parameters `depthwise.weight` [channels * multiplier, 1, *kernel], `pointwise.weight`
+    [filters, channels * multiplier, 1, …] and `bias` [filters].
+
+    filters: how many channels come out.
+    kernel: the window, one number or one per axis.
+    stride: the step between windows, one number or one per axis.
+    padding: as for `conv`.
+    dilation: the distance between the taps of a window, one number or one per axis.
+    multiplier: how many channels stand between the two for each that comes in.
+    bias: whether to add a learned bias, after both.
+    init: how both weights start; `he` where nothing is said.
+    Example: separable_conv: {filters: 32, kernel: 3}
+    """
+    x, axes, back = spatial(x)
+    start = initial(init, "he")
+    z = _depthwise(b, x, "depthwise.weight", kernel, stride, padding, dilation, multiplier, start)
+    ones = (1,) * axes
+    weight = b.parameter("pointwise.weight", (filters, z.shape[1], *ones), start)
+    y = Conv(ones, ((0, 0),) * axes, ones)(z, weight)
+    return back(_with_bias(b, y) if bias else y)
+
+
+def _depthwise(
+    b: Builder,
+    x: Value,
+    name: str,
+    kernel: Ints,
+    stride: Ints,
+    padding: Padding,
+    dilation: Ints,
+    multiplier: int,
+    init: Init,
+) -> Value:
+    """Each channel of x, channels before space, convolved with `multiplier` windows of its own."""
+    axes = x.rank - 2
+    k, s, d = (per_axis(v, axes, n) for v, n in ((kernel, "kernel"), (stride, "stride"), (dilation, "dilation")))
+    channels = _channels(x)
+    weight = b.parameter(name, (channels * multiplier, 1, *k), init)
+    return Conv(s, pads_of(padding, k, d, axes), d, channels)(x, weight)
+
+
+def _with_bias(b: Builder, y: Value) -> Value:
+    """y, channels before space, plus a learned bias."""
+    bias = b.parameter("bias", y.shape[1:2], initial(None, "zeros"), decay=False)
+    return y + reshape(bias, (1, *bias.shape, *(1 for _ in y.shape[2:])))
 
 
 @layer
@@ -97,14 +192,11 @@ def transposed_conv(
     shape = (channels, filters // groups if isinstance(filters, int) else filters, *k)
     weight = b.parameter("weight", shape, initial(init, "he"))
     y = ConvInputGrad(size, s, pads, (1,) * axes, groups)(x, weight)
-    if bias:
-        shift = b.parameter("bias", (filters,), initial(None, "zeros"), decay=False)
-        y = y + reshape(shift, (1, filters, *(1 for _ in k)))
-    return back(y)
+    return back(_with_bias(b, y) if bias else y)
 
 
 def _output_pads(
-    padding: str | int | list[int], added: int | list[int] | None, kernel: tuple[int, ...], stride: tuple[int, ...]
+    padding: Given, added: int | list[int] | None, kernel: tuple[int, ...], stride: tuple[int, ...]
 ) -> tuple[Pads, tuple[int, ...]]:
     """What a transposed convolution cuts off around its output, and what it adds at the end."""
     axes = len(stride)
@@ -149,11 +241,16 @@ def _numbers(values: Sequence[int]) -> str:
 
 def _grouped(x: Value, filters: int, groups: int) -> int:
     """How many channels come in; raises `LayerError` where groups do not divide them or the filters."""
-    channels = x.shape[1]
-    if isinstance(channels, str):
-        raise LayerError(f"the number of channels, {channels}, has no fixed size")
+    channels = _channels(x)
     if channels % groups or (isinstance(filters, int) and filters % groups):
         raise LayerError(
             f"{channels} channels and {filters} filters do not divide into {groups} groups", argument="groups"
         )
+    return channels
+
+
+def _channels(x: Value) -> int:
+    channels = x.shape[1]
+    if isinstance(channels, str):
+        raise LayerError(f"the number of channels, {channels}, has no fixed size")
     return channels

@@ -13,7 +13,8 @@ from ..spec.signatures import spec_type
 from .core import LayerError, need_floats
 
 Ints = list[Positive] | Positive
-Padding = Literal["same", "valid"] | Natural | list[Natural]
+Padding = Literal["same", "valid", "same_lower", "causal"] | Natural | list[Natural | list[Natural]]
+Given = str | int | list[int] | list[int | list[int]]  # what `Padding` reads
 
 
 def spatial(x: Value) -> tuple[Value, int, Callable[[Value], Value]]:
@@ -34,18 +35,47 @@ def per_axis(value: int | list[int], axes: int, name: str) -> tuple[int, ...]:
     if isinstance(value, int):
         return (value,) * axes
     if len(value) != axes:
-        raise LayerError(f"`{name}` has {len(value)} numbers, the input has {axes} spatial axes", argument=name)
+        raise LayerError(f"`{name}` has {len(value)} numbers, the input has {_axes(axes)}", argument=name)
     return tuple(value)
 
 
-def pads_of(padding: str | int | list[int], kernel: tuple[int, ...], dilation: tuple[int, ...], axes: int) -> Pads:
+def pads_of(padding: Given, kernel: tuple[int, ...], dilation: tuple[int, ...], axes: int) -> Pads:
+    """What `padding` puts before and after each spatial axis."""
     if padding == "valid":
         return ((0, 0),) * axes
-    if padding == "same":
+    if isinstance(padding, str):
         spans = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        return tuple((span // 2, span - span // 2) for span in spans)
-    assert not isinstance(padding, str)
-    numbers = [padding] * axes if isinstance(padding, int) else padding
-    if len(numbers) != axes:
-        raise LayerError(f"`padding` has {len(numbers)} numbers, the input has {axes} spatial axes", argument="padding")
-    return tuple((p, p) for p in numbers)
+        return tuple(_divided(padding, span, axes) for span in spans)
+    entries = [padding] * axes if isinstance(padding, int) else padding
+    if len(entries) != axes:
+        raise LayerError(
+            f"`padding` has {len(entries)} entries, the input has {_axes(axes)}",
+            argument="padding",
+            help="a pair for the start and end of an axis stands in a list of its own: `[[1, 2]]`",
+        )
+    return tuple(_pair(entry) for entry in entries)
+
+
+def _divided(padding: str, span: int, axes: int) -> tuple[int, int]:
+    """`span` zeros divided between the start and the end of an axis."""
+    if padding == "same":
+        return span // 2, span - span // 2
+    if padding == "same_lower":
+        return span - span // 2, span // 2
+    if axes != 1:
+        raise LayerError(f"`causal` pads the start of a sequence, the input has {_axes(axes)}", argument="padding")
+    return span, 0
+
+
+def _pair(entry: int | list[int]) -> tuple[int, int]:
+    if isinstance(entry, int):
+        return entry, entry
+    if len(entry) != 2:
+        raise LayerError(
+            f"`padding` gives an axis {len(entry)} numbers, expected two: its start and its end", argument="padding"
+        )
+    return entry[0], entry[1]
+
+
+def _axes(count: int) -> str:
+    return "1 spatial axis" if count == 1 else f"{count} spatial axes"

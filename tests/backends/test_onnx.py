@@ -98,6 +98,10 @@ LAYER_SPECS: dict[str, tuple[str, str]] = {
     "linear": ("x: 'float[T, 3]'", "[{linear: 4}]"),
     "embedding": ("x: 'int[T]'", "[{embedding: {rows: 6, dim: 4}}]"),
     "conv": ("x: 'float[2, 7, 6]'", "[{conv: {filters: 4, groups: 2, dilation: 2, stride: [2, 1], padding: [1, 2]}}]"),
+    "depthwise_conv": ("x: 'float[T, 3]'", "[{depthwise_conv: {multiplier: 2, padding: causal}}]"),
+    "separable_conv": (
+        "x: 'float[3, 5, 4]'", "[{separable_conv: {filters: 4, stride: 2, padding: [[1, 2], [0, 1]]}}]"
+    ),
     "transposed_conv": (
         "x: 'float[2, 3, 4]'",
         "[{transposed_conv: {filters: 4, kernel: [3, 2], stride: [2, 3], groups: 2}},"

@@ -19,6 +19,11 @@ CASES = [
     ("transposed_conv: {filters: 4, output_padding: 0}", IMAGE, "`padding: same` adds what it needs"),
     ("transposed_conv: {filters: 4, padding: 5}", IMAGE, "padding cuts 10 off an output of 8"),
     ("transposed_conv: {filters: 4, groups: 3}", IMAGE, "4 channels and 4 filters do not divide into 3 groups"),
+    ("conv: {filters: 4, padding: causal}", IMAGE, "`causal` pads the start of a sequence, the input has 2 spatial"),
+    ("conv: {filters: 4, padding: [1, 2]}", SEQUENCE, "`padding` has 2 entries, the input has 1 spatial axis"),
+    ("conv: {filters: 4, padding: [1, [1, 2, 3]]}", IMAGE, "`padding` gives an axis 3 numbers, expected two"),
+    ("depthwise_conv: [3, 3, 3]", IMAGE, "`kernel` has 3 numbers, the input has 2 spatial axes"),
+    ("separable_conv: {filters: 4, stride: 2}", SEQUENCE, "axis T of f32[N, 4, T] has no fixed size"),
 ]  # fmt: skip
 
 

@@ -568,13 +568,13 @@ error[E203]: `residual` argument `shortcut` expects `identity` or `project`, fou
 7 |     - residual: {shortcut: 3, layers: [relu]}
   |                            ^
 
-error[E203]: `conv` argument `padding` expects `same`, `valid`, a whole number of at least 0 or a list (a whole number of at least 0 each), found `sam`
+error[E203]: `conv` argument `padding` expects `same`, `valid`, `same_lower`, `causal`, a whole number of at least 0 or a list (a whole number of at least 0 or a list (a whole number of at least 0 each) each), found `sam`
  --> spec.yaml:8:35
   |
 8 |     - conv: {filters: 3, padding: sam}
   |                                   ^^^ did you mean `same`?
 
-error[E203]: `conv` argument `padding` expects `same`, `valid`, a whole number of at least 0 or a list (a whole number of at least 0 each), found -1
+error[E203]: `conv` argument `padding` expects `same`, `valid`, `same_lower`, `causal`, a whole number of at least 0 or a list (a whole number of at least 0 or a list (a whole number of at least 0 each) each), found -1
  --> spec.yaml:9:35
   |
 9 |     - conv: {filters: 3, padding: -1}
