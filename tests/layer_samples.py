@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -181,6 +182,22 @@ case("global_avg_pool", "[global_avg_pool]", "x: 'float[2, 5, 6]'")(lambda w, x:
 case("global_avg_pool", "[global_avg_pool]", "x: 'float[T, 6]'")(lambda w, x: x.mean(1))
 case("global_max_pool", "[global_max_pool]", "x: 'float[2, 5, 6]'")(lambda w, x: F.adaptive_max_pool2d(x, 1)[..., 0, 0])
 case("global_max_pool", "[global_max_pool]", "x: 'float[T, 6]'")(lambda w, x: x.amax(1))
+ADAPTIVE = (
+    # size, inputs, the pool's rank: sizes that divide, that do not, and that grow
+    ("2", "float[2, 4, 6]", 2), ("3", "float[2, 5, 7]", 2), ("[2, 4]", "float[2, 4, 6]", 2),
+    ("[7, 1]", "float[2, 3, 5]", 2), ("3", "float[7, 2]", 1), ("[2, 3, 2]", "float[1, 3, 4, 2]", 3),
+)  # fmt: skip
+
+
+def adaptive(function: Any, size: Any) -> Torch:
+    return lambda w, x: function(x.mT, size).mT if x.ndim == 3 else function(x, size)
+
+
+for size, signature, rank in ADAPTIVE:
+    for kind in ("avg", "max"):
+        function = getattr(F, f"adaptive_{kind}_pool{rank}d")
+        name = f"adaptive_{kind}_pool"
+        case(name, f"[{name}: {{size: {size}}}]", f"x: '{signature}'")(adaptive(function, json.loads(size)))
 
 
 def batch_norm(w: dict[str, Any], x: Any) -> Any:

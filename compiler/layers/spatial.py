@@ -39,6 +39,17 @@ def per_axis(value: int | list[int], axes: int, name: str) -> tuple[int, ...]:
     return tuple(value)
 
 
+def fixed_sizes(x: Value) -> tuple[int, ...]:
+    """The sizes of the spatial axes; raises `LayerError` where one is a name."""
+    for size in x.shape[2:]:
+        if isinstance(size, str):
+            raise LayerError(
+                f"axis {size} of the input has no fixed size, which the sizes of windows depend on",
+                help="give the axis a number in the model's inputs; the global pools take axes of any size",
+            )
+    return tuple(int(size) for size in x.shape[2:])
+
+
 def pads_of(padding: Given, kernel: tuple[int, ...], dilation: tuple[int, ...], axes: int) -> Pads:
     """What `padding` puts before and after each spatial axis."""
     if padding == "valid":

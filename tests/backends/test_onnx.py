@@ -113,6 +113,8 @@ LAYER_SPECS: dict[str, tuple[str, str]] = {
         "x: 'float[2, 5, 6]'",
         "[{avg_pool: {kernel: 2, padding: 1, count_padding: false}}, {avg_pool: {kernel: 2, padding: 1}}]",
     ),
+    "adaptive_avg_pool": ("x: 'float[2, 5, 6]'", "[{adaptive_avg_pool: [3, 4]}, {adaptive_avg_pool: [1, 2]}]"),
+    "adaptive_max_pool": ("x: 'float[2, 5, 6]'", "[{adaptive_max_pool: [3, 4]}, {adaptive_max_pool: [1, 2]}]"),
     "global_avg_pool": ("x: 'float[T, 6]'", "[global_avg_pool]"),
     "global_max_pool": ("x: 'float[T, 6]'", "[global_max_pool]"),
     "reshape": ("x: 'float[2, 6]'", "[{reshape: [4, -1]}]"),

@@ -24,6 +24,8 @@ CASES = [
     ("conv: {filters: 4, padding: [1, [1, 2, 3]]}", IMAGE, "`padding` gives an axis 3 numbers, expected two"),
     ("depthwise_conv: [3, 3, 3]", IMAGE, "`kernel` has 3 numbers, the input has 2 spatial axes"),
     ("separable_conv: {filters: 4, stride: 2}", SEQUENCE, "axis T of f32[N, 4, T] has no fixed size"),
+    ("adaptive_avg_pool: 2", SEQUENCE, "axis T of the input has no fixed size"),
+    ("adaptive_max_pool: [2, 2, 2]", IMAGE, "`size` has 3 numbers, the input has 2 spatial axes"),
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from trine.compiler.spec.diagnostics import Report, Span, SpecError, hint, nearest, suggest
 from trine.compiler.spec.reader import read
+from trine.compiler.spec.registry import LAYERS
 from trine.runtime.specs import check_spec
 
 FILES = {
@@ -739,7 +740,8 @@ error[E210]: there is no layer or block `foo`
  --> spec.yaml:9:7
   |
 9 |     - foo
-  |       ^^^ expected one of `add`, `avg_pool`, `batch_norm`, `concat`, `conv`, `dot`, `dropout`, `elu`, `embedding`, `flatten`, `gelu`, `global_avg_pool` and 26 more""",
+  |       ^^^ """
+        + hint("foo", LAYERS),
     ),
     "an unknown layer of several inputs": (
         """\
