@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from trine.compiler.ir import OPS, DType, Graph, Input, IRError, Op, Type, Value, constant
-from trine.compiler.ops import activations, conv, elementwise, linalg, losses, norm, optim, reduce, shape
+from trine.compiler.ops import activations, conv, elementwise, linalg, losses, norm, optim, reduce, resize, shape
 
 Array = NDArray[Any]
 Draw = Callable[[np.random.Generator], Array]
@@ -117,6 +117,16 @@ def _pools() -> Iterator[Sample]:
         for op, x, y in _windowed(lambda *a, count=count: conv.AvgPool(*a, count)):
             yield s(op, f(*x))
             yield s(conv.AvgPoolGrad(x[len(x) - len(op.kernel) :], op.kernel, op.stride, op.pads, count), f(*y))
+
+
+def _resizes() -> Iterator[Sample]:
+    for mode in resize.MODES:
+        yield s(resize.Resize((6,), mode), f(2, 3, 3))
+        yield s(resize.Resize((2,), mode), f(2, 5))
+        yield s(resize.Resize((4, 9), mode), f(1, 2, 2, 3))
+        yield s(resize.Resize((5, 3), mode), f(2, 1, 3, 4))
+        yield s(resize.Resize((3, 4), mode), f(1, 2, 3, 1))
+        yield s(resize.Resize((4, 2, 3), mode), f(1, 2, 2, 3, 3))
 
 
 def _unary() -> Iterator[Sample]:
@@ -311,6 +321,7 @@ def _all() -> Iterator[Sample]:
         _windows,
         _convs,
         _pools,
+        _resizes,
         _activations,
         _losses,
         _norm,

@@ -198,6 +198,22 @@ for size, signature, rank in ADAPTIVE:
         function = getattr(F, f"adaptive_{kind}_pool{rank}d")
         name = f"adaptive_{kind}_pool"
         case(name, f"[{name}: {{size: {size}}}]", f"x: '{signature}'")(adaptive(function, json.loads(size)))
+case("resize", "[resize: 2]", "x: 'float[2, 3, 4]'")(lambda w, x: F.interpolate(x, scale_factor=2))
+case("resize", "[resize: {size: [5, 2]}]", "x: 'float[2, 3, 4]'")(lambda w, x: F.interpolate(x, (5, 2)))
+case("resize", "[resize: {scale: [1.5, 0.7], mode: bilinear}]", "x: 'float[2, 3, 4]'")(
+    lambda w, x: F.interpolate(x, (4, 2), mode="bilinear")
+)
+case("resize", "[resize: {scale: 2.5, mode: linear}]", "x: 'float[4, 3]'")(
+    lambda w, x: F.interpolate(x.mT, 10, mode="linear").mT
+)
+case("resize", "[resize: {size: 3, mode: linear}]", "x: 'float[1, 2, 3, 4]'")(
+    lambda w, x: F.interpolate(x, (3, 3, 3), mode="trilinear")
+)
+case("upsample", "[upsample: 2]", "x: 'float[2, 3, 4]'")(lambda w, x: F.interpolate(x, scale_factor=2))
+case("upsample", "[upsample: 3]", "x: 'float[4, 2]'")(lambda w, x: x.repeat_interleave(3, 1))
+case("upsample", "[upsample: {scale: [2, 3], mode: bilinear}]", "x: 'float[2, 3, 4]'")(
+    lambda w, x: F.interpolate(x, scale_factor=(2, 3), mode="bilinear")
+)
 
 
 def batch_norm(w: dict[str, Any], x: Any) -> Any:

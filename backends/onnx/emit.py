@@ -16,7 +16,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ...compiler.ir import Array, Const, Dim, DType, Graph, Item, Op, Value, constant
-from ...compiler.ops import activations, conv, elementwise, linalg, norm, reduce, shape
+from ...compiler.ops import activations, conv, elementwise, linalg, norm, reduce, resize, shape
 from ...compiler.rewrite import rebuild
 from ..source import Names, hint_of
 
@@ -266,6 +266,15 @@ def _pool(kind: str) -> Write:
     return write
 
 
+def _resize(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    op = cast(resize.Resize, v.op)
+    axes = list(range(v.rank - len(op.size), v.rank))
+    form: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    if op.mode == "nearest":
+        form = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return em.node("Resize", [a[0], "", "", em.integers(op.size)], hint_of(v), axes=axes, **form)
+
+
 def _batch_norm(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("BatchNormalization", a, hint_of(v), epsilon=cast(norm.BatchNorm, v.op).eps)
 
@@ -293,6 +302,7 @@ EMIT: dict[type[Op], Write] = {
     lin.Gather: _with("Gather", lambda op: {"axis": op.axis}), lin.ScatterAdd: _scatter_add,
     c.Conv: _conv, c.ConvInputGrad: _conv_input_grad, c.ConvWeightGrad: _conv_weight_grad,
     c.MaxPool: _pool("MaxPool"), c.AvgPool: _pool("AveragePool"),
+    resize.Resize: _resize,
     act.Relu: _node("Relu"), act.Sigmoid: _node("Sigmoid"),
     act.Gelu: _with("Gelu", lambda op: {"approximate": "tanh" if op.approximate else "none"}),
     norm.BatchNorm: _batch_norm,
@@ -301,7 +311,7 @@ EMIT: dict[type[Op], Write] = {
 
 # ONNX Runtime computes these in float32 alone on the CPU, or has an epsilon of float32: in float64 they are decomposed.
 _FLOAT32_ONLY = (
-    c.Conv, c.ConvInputGrad, c.ConvWeightGrad, c.AvgPool, act.Gelu, norm.BatchNorm, norm.LayerNorm,
+    c.Conv, c.ConvInputGrad, c.ConvWeightGrad, c.AvgPool, act.Gelu, norm.BatchNorm, norm.LayerNorm, resize.Resize,
 )  # fmt: skip
 
 
@@ -316,7 +326,16 @@ def native(value: Value) -> bool:
         return op.groups == 1 and _plain_transpose(value)
     if isinstance(op, c.MaxPool | c.AvgPool):
         return value.rank == len(op.kernel) + 2
+    if isinstance(op, resize.Resize):
+        return value.rank == len(op.size) + 2 and len(op.size) <= 3 and _resizes(value)
     return type(op) in EMIT or isinstance(op, c.Windows | c.Fold)
+
+
+def _resizes(value: Value) -> bool:
+    """Whether `Resize` takes the same places: ONNX Runtime finds the nearest in float32, which is right for whole
+    factors, and now and then one off for others."""
+    op = cast(resize.Resize, value.op)
+    return op.mode == "linear" or op.whole(value.inputs[0].type) is not None
 
 
 def _plain_transpose(value: Value) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from ...compiler.ir import Const, Dim, DType, Item, Op, Shape, Value
-from ...compiler.ops import activations, conv, elementwise, linalg, norm, reduce, shape
+from ...compiler.ops import activations, conv, elementwise, linalg, norm, reduce, resize, shape
 from ..source import Writer, shape_text
 
 Write = Callable[[Writer, Value, Sequence[str]], str]
@@ -206,6 +206,14 @@ def _avg_pool(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"F.avg_pool{len(op.kernel)}d({a[0]}, {op.kernel!r}, {op.stride!r}, {pads!r}, False, {op.count_pads})"
 
 
+def _resize(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(resize.Resize, v.op)
+    if op.mode == "nearest":
+        return f"F.interpolate({a[0]}, {op.size!r}, mode='nearest')"
+    mode = ("linear", "bilinear", "trilinear")[len(op.size) - 1]
+    return f"F.interpolate({a[0]}, {op.size!r}, mode={mode!r}, align_corners=False)"
+
+
 def _batch_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
     x, scale, shift, mean, var = a
     return f"F.batch_norm({x}, {mean}, {var}, {scale}, {shift}, False, 0.0, {cast(norm.BatchNorm, v.op).eps!r})"
@@ -274,6 +282,7 @@ EMIT: dict[type[Op], Write] = {
     lin.Gather: _gather, lin.ScatterAdd: _scatter_add,
     c.Windows: _windows, c.Fold: _fold, c.Conv: _conv, c.ConvInputGrad: _conv_grad, c.ConvWeightGrad: _conv_grad,
     c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool, c.AvgPoolGrad: _avg_pool_grad,
+    resize.Resize: _resize,
     act.Relu: _call("torch.relu"), act.Sigmoid: _call("torch.sigmoid"), act.Silu: _call("F.silu"), act.Gelu: _gelu,
     act.LeakyRelu: _call("F.leaky_relu", lambda op: repr(op.slope)), act.Elu: _call("F.elu", lambda op: repr(op.alpha)),
     act.HardSigmoid: _call("F.hardsigmoid"), act.HardSwish: _call("F.hardswish"), act.Mish: _call("F.mish"),
@@ -295,7 +304,20 @@ def native(value: Value) -> bool:
         return ranks and _averages(value.op, value.shape[2:])
     if isinstance(value.op, conv.MaxPool | conv.MaxPoolGrad):
         return value.rank == len(value.op.kernel) + 2
+    if isinstance(value.op, resize.Resize):
+        return value.rank == len(value.op.size) + 2 and len(value.op.size) <= 3 and _resizes(value)
     return type(value.op) in EMIT
+
+
+# torch finds the nearest place in float32: right for whole factors up to 40, and now and then one off for others.
+_LARGEST_FACTOR = 32
+
+
+def _resizes(value: Value) -> bool:
+    """Whether `F.interpolate` takes the same places as the op."""
+    op = cast(resize.Resize, value.op)
+    factor = op.whole(value.inputs[0].type)
+    return op.mode == "linear" or (factor is not None and factor <= _LARGEST_FACTOR)
 
 
 def _averages(op: conv.AvgPool | conv.AvgPoolGrad, size: Shape) -> bool:

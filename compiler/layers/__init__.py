@@ -7,6 +7,6 @@ reference. Importing this package registers every layer and loss.
 
 from __future__ import annotations
 
-from . import activations, combine, convolution, dense, losses, normalisation, pooling
+from . import activations, combine, convolution, dense, losses, normalisation, pooling, resizing
 
-__all__ = ["activations", "combine", "convolution", "dense", "losses", "normalisation", "pooling"]
+__all__ = ["activations", "combine", "convolution", "dense", "losses", "normalisation", "pooling", "resizing"]

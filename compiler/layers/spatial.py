@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ..ir import Value
 from ..ops.conv import Pads
@@ -14,6 +14,7 @@ from .core import LayerError, need_floats
 
 Ints = list[Positive] | Positive
 Padding = Literal["same", "valid", "same_lower", "causal"] | Natural | list[Natural | list[Natural]]
+Number = TypeVar("Number", int, float)
 Given = str | int | list[int] | list[int | list[int]]  # what `Padding` reads
 
 
@@ -31,8 +32,8 @@ def spatial(x: Value) -> tuple[Value, int, Callable[[Value], Value]]:
     )
 
 
-def per_axis(value: int | list[int], axes: int, name: str) -> tuple[int, ...]:
-    if isinstance(value, int):
+def per_axis(value: Number | list[Number], axes: int, name: str) -> tuple[Number, ...]:
+    if not isinstance(value, list):
         return (value,) * axes
     if len(value) != axes:
         raise LayerError(f"`{name}` has {len(value)} numbers, the input has {_axes(axes)}", argument=name)
@@ -44,8 +45,8 @@ def fixed_sizes(x: Value) -> tuple[int, ...]:
     for size in x.shape[2:]:
         if isinstance(size, str):
             raise LayerError(
-                f"axis {size} of the input has no fixed size, which the sizes of windows depend on",
-                help="give the axis a number in the model's inputs; the global pools take axes of any size",
+                f"axis {size} of the input has no fixed size, which this layer depends on",
+                help="give the axis a number in the model's inputs",
             )
     return tuple(int(size) for size in x.shape[2:])
 

@@ -5,6 +5,6 @@ Importing this package registers every op in `trine.compiler.ir.OPS`.
 
 from __future__ import annotations
 
-from . import activations, conv, elementwise, linalg, losses, norm, optim, reduce, shape
+from . import activations, conv, elementwise, linalg, losses, norm, optim, reduce, resize, shape
 
-__all__ = ["activations", "conv", "elementwise", "linalg", "losses", "norm", "optim", "reduce", "shape"]
+__all__ = ["activations", "conv", "elementwise", "linalg", "losses", "norm", "optim", "reduce", "resize", "shape"]

@@ -26,6 +26,12 @@ CASES = [
     ("separable_conv: {filters: 4, stride: 2}", SEQUENCE, "axis T of f32[N, 4, T] has no fixed size"),
     ("adaptive_avg_pool: 2", SEQUENCE, "axis T of the input has no fixed size"),
     ("adaptive_max_pool: [2, 2, 2]", IMAGE, "`size` has 3 numbers, the input has 2 spatial axes"),
+    ("upsample: 2", SEQUENCE, "axis T of the input has no fixed size, which this layer depends on"),
+    ("resize: 2", SEQUENCE, "axis T of the input has no fixed size, which this layer depends on"),
+    ("resize: {mode: linear}", IMAGE, "`resize` needs one of `scale` and `size`"),
+    ("resize: {scale: 2, size: 3}", IMAGE, "`resize` needs one of `scale` and `size`"),
+    ("resize: 0.1", IMAGE, "the scale leaves nothing of an axis of 6"),
+    ("resize: {scale: 2, mode: bilinear}", "x: 'float[6, 4]'", "`bilinear` is for images"),
 ]  # fmt: skip
 
 

@@ -68,6 +68,16 @@ def max_pool_grad(op: Any, g: Any, x: Any, y: Any) -> Any:
     return torch.autograd.grad(max_pool(op, x), x, g)[0]
 
 
+def resize(op: Any, x: Any) -> Any:
+    """torch wants two axes before those to resize; one that is missing is of size one."""
+    wide = x if x.ndim == len(op.size) + 2 else x.unsqueeze(0)
+    if op.mode == "nearest":
+        return F.interpolate(wide, op.size, mode="nearest").reshape(*x.shape[: -len(op.size)], *op.size)
+    mode = ("linear", "bilinear", "trilinear")[len(op.size) - 1]
+    y = F.interpolate(wide, op.size, mode=mode, align_corners=False)
+    return y.reshape(*x.shape[: -len(op.size)], *op.size)
+
+
 def dropout(op: Any, x: Any, uniform: Any) -> Any:
     return x * (uniform >= op.rate) / (1 - op.rate)
 
@@ -170,6 +180,7 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "MaxPool": max_pool,
     "MaxPoolGrad": max_pool_grad,
     "AvgPool": avg_pool,
+    "Resize": resize,
     "Relu": lambda op, x: F.relu(x),
     "LeakyRelu": lambda op, x: F.leaky_relu(x, op.slope),
     "Elu": lambda op, x: F.elu(x, op.alpha),
