@@ -298,6 +298,9 @@ def _norm() -> Iterator[Sample]:
         yield s(norm.LayerNormGrad(1e-3), f(*dims), f(*dims), f(dims[-1]))
         yield s(norm.RmsNorm(1e-3), f(*dims), f(dims[-1]))
         yield s(norm.Dropout(0.3), f(*dims), f(*dims, low=0.0, high=1.0))
+    for groups, dims in ((2, (3, 4)), (3, (2, 6, 5)), (1, (2, 2, 3, 2)), (4, (2, 4, 2, 2, 2))):
+        yield s(norm.GroupNorm(groups, 1e-3), f(*dims))
+        yield s(norm.GroupNorm(groups), f(*dims), f(dims[1]), f(dims[1]))
     yield s(norm.Dropout(0.5), f(3), np.array([0.0, 0.5, 0.75]))
 
 

@@ -228,6 +228,38 @@ case("layer_norm", "[layer_norm]", "x: 'float[4, 6]'")(
     lambda w, x: F.layer_norm(x, (6,), w["layer_norm_1.scale"], w["layer_norm_1.shift"])
 )
 case("rms_norm", "[rms_norm]", "x: 'float[4, 6]'")(lambda w, x: F.rms_norm(x, (6,), w["rms_norm_1.scale"], 1e-6))
+
+
+def group_norm(groups: int) -> Torch:
+    return lambda w, x: F.group_norm(x, groups, w["group_norm_1.scale"], w["group_norm_1.shift"])
+
+
+def instance_norm(w: dict[str, Any], x: Any, eps: float = 1e-5) -> Any:
+    learned = w.get("instance_norm_1.scale"), w.get("instance_norm_1.shift")
+    return F.instance_norm(x, None, None, *learned, eps=eps)
+
+
+case("group_norm", "[group_norm: 2]", "x: 'float[6]'")(group_norm(2))
+case("group_norm", "[group_norm: 3]", "x: 'float[6, 3, 2]'")(group_norm(3))
+case("group_norm", "[group_norm: 2]", "x: 'float[4, 2, 2, 2]'")(group_norm(2))
+case("group_norm", "[group_norm: 2]", "x: 'float[T, 4]'")(lambda w, x: group_norm(2)(w, x.mT).mT)
+case("instance_norm", "[instance_norm]", "x: 'float[3, 4, 2]'")(instance_norm)
+case("instance_norm", "[instance_norm: {eps: 1e-3, affine: false}]", "x: 'float[3, 4, 2]'")(
+    lambda w, x: instance_norm(w, x, 1e-3)
+)
+case("instance_norm", "[instance_norm]", "x: 'float[T, 3]'")(lambda w, x: instance_norm(w, x.mT).mT)
+case("spatial_dropout", "[spatial_dropout: 0.3]", "x: 'float[4, 3, 2]'")(
+    lambda w, x: x * (w["spatial_dropout_1.uniform"] >= 0.3) / 0.7
+)
+case("spatial_dropout", "[spatial_dropout: 0.3]", "x: 'float[T, 4]'")(
+    lambda w, x: x * (w["spatial_dropout_1.uniform"] >= 0.3).mT / 0.7
+)
+case("stochastic_depth", "[stochastic_depth: 0.4]", "x: 'float[3, 2]'")(
+    lambda w, x: x * (w["stochastic_depth_1.uniform"] >= 0.4) / 0.6
+)
+case("stochastic_depth", "[residual: [tanh, {stochastic_depth: 0.4}]]", "x: 'float[3]'")(
+    lambda w, x: x + torch.tanh(x) * (w["residual_1.stochastic_depth_1.uniform"] >= 0.4) / 0.6
+)
 case("dropout", "[dropout: 0.3]", "x: 'float[4, 6]'")(lambda w, x: x * (w["dropout_1.uniform"] >= 0.3) / 0.7)
 for name, function in {
     "relu": F.relu, "leaky_relu": F.leaky_relu, "elu": F.elu, "selu": F.selu, "sigmoid": torch.sigmoid,

@@ -279,6 +279,21 @@ def _batch_norm(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("BatchNormalization", a, hint_of(v), epsilon=cast(norm.BatchNorm, v.op).eps)
 
 
+def _group_norm(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """A group as the one channel that `InstanceNormalization` takes; `GroupNormalization` has, before opset 21, a
+    scale per group."""
+    op = cast(norm.GroupNorm, v.op)
+    ones, zeros = (em.constant(np.full(op.groups, n, v.dtype.numpy)) for n in (1, 0))
+    flat = em.node("Reshape", [a[0], em.integers([0, op.groups, -1])])
+    normal = em.node("InstanceNormalization", [flat, ones, zeros], epsilon=op.eps)
+    y = em.node("Reshape", [normal, em.shape(v.shape)], hint_of(v))
+    if len(a) == 1:
+        return y
+    column = em.integers([1, -1, *(1 for _ in v.shape[2:])])
+    scale, shift = (em.node("Reshape", [x, column]) for x in a[1:])
+    return em.node("Add", [em.node("Mul", [y, scale]), shift], hint_of(v))
+
+
 e, s, r, lin, c, act = elementwise, shape, reduce, linalg, conv, activations
 
 EMIT: dict[type[Op], Write] = {
@@ -305,13 +320,14 @@ EMIT: dict[type[Op], Write] = {
     resize.Resize: _resize,
     act.Relu: _node("Relu"), act.Sigmoid: _node("Sigmoid"),
     act.Gelu: _with("Gelu", lambda op: {"approximate": "tanh" if op.approximate else "none"}),
-    norm.BatchNorm: _batch_norm,
+    norm.BatchNorm: _batch_norm, norm.GroupNorm: _group_norm,
     norm.LayerNorm: _with("LayerNormalization", lambda op: {"axis": -1, "epsilon": op.eps}),
 }  # fmt: skip
 
 # ONNX Runtime computes these in float32 alone on the CPU, or has an epsilon of float32: in float64 they are decomposed.
 _FLOAT32_ONLY = (
-    c.Conv, c.ConvInputGrad, c.ConvWeightGrad, c.AvgPool, act.Gelu, norm.BatchNorm, norm.LayerNorm, resize.Resize,
+    c.Conv, c.ConvInputGrad, c.ConvWeightGrad, c.AvgPool, act.Gelu, norm.BatchNorm, norm.LayerNorm, norm.GroupNorm,
+    resize.Resize,
 )  # fmt: skip
 
 

@@ -227,6 +227,12 @@ def _layer_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"F.layer_norm({a[0]}, {shape_text(v.shape[-1:])}, {a[1]}, {a[2]}, {cast(norm.LayerNorm, v.op).eps!r})"
 
 
+def _group_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
+    """Not `F.group_norm`, which refuses groups of one number."""
+    op, learned = cast(norm.GroupNorm, v.op), [*a[1:], "None", "None"][:2]
+    return f"torch.group_norm({a[0]}, {op.groups}, {learned[0]}, {learned[1]}, {op.eps!r})"
+
+
 def _avg_pool_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     op = cast(conv.AvgPoolGrad, v.op)
     pads, x = tuple(low for low, _ in op.pads), f"{a[0]}.new_empty({shape_text(v.shape)})"
@@ -290,6 +296,7 @@ EMIT: dict[type[Op], Write] = {
     act.SiluGrad: _call("torch.ops.aten.silu_backward"),
     norm.BatchNormGrad: _norm_grad("batch_norm_grad"), norm.LayerNormGrad: _norm_grad("layer_norm_grad"),
     norm.BatchNorm: _batch_norm, norm.BatchNormTrain: _batch_norm_train, norm.LayerNorm: _layer_norm,
+    norm.GroupNorm: _group_norm,
 }  # fmt: skip
 
 

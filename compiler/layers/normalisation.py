@@ -5,10 +5,11 @@ from __future__ import annotations
 from ..ir import Init, Value
 from ..ops import norm as ops
 from ..ops.reduce import count
-from ..ops.shape import transpose
-from ..spec.kinds import PositiveFloat, Share
+from ..ops.shape import BroadcastTo, transpose
+from ..spec.kinds import Positive, PositiveFloat, Share
 from ..spec.signatures import spec_type
 from .core import Builder, LayerError, features, layer, need_floats
+from .spatial import spatial
 
 ONES = Init("constant", (("value", 1.0),))
 ZEROS = Init("zeros")
@@ -36,8 +37,7 @@ def batch_norm(b: Builder, x: Value, *, momentum: Share = 0.1, eps: PositiveFloa
 
 def _batch_norm(b: Builder, x: Value, momentum: float, eps: float) -> Value:
     channels = (x.shape[1],)
-    scale = b.parameter("scale", channels, ONES, decay=False)
-    shift = b.parameter("shift", channels, ZEROS, decay=False)
+    scale, shift = _scale_and_shift(b, x)
     mean, variance = b.buffer("mean", channels, ZEROS), b.buffer("variance", channels, ONES)
     if not b.training:
         return ops.BatchNorm(eps)(x, scale, shift, mean, variance)
@@ -47,6 +47,59 @@ def _batch_norm(b: Builder, x: Value, momentum: float, eps: float) -> Value:
     b.update("mean", mean * (1.0 - momentum) + batch_mean * momentum)
     b.update("variance", variance * (1.0 - momentum) + unbiased * momentum)
     return y
+
+
+@layer
+def group_norm(b: Builder, x: Value, *, groups: Positive, eps: PositiveFloat = 1e-5) -> Value:
+    """Each sample's groups of channels brought to mean 0 and variance 1, then scaled and shifted per channel.
+
+    The statistics are over a group's channels and all spatial axes, in training as in inference
+    (Wu & He, 2018). Channels are the first axis of an image, the last of anything else.
+    Parameters `scale` and `shift` [channels].
+
+    groups: into how many groups the channels are divided.
+    eps: what is added to the variance.
+    Example: group_norm: 8
+    """
+    need_floats(x)
+    features(x)
+    if x.rank == 3:
+        last_first = transpose(x, (0, 2, 1))
+        return transpose(_group_norm(b, last_first, groups, eps), (0, 2, 1))
+    return _group_norm(b, x, groups, eps)
+
+
+def _group_norm(b: Builder, x: Value, groups: int, eps: float) -> Value:
+    if _channels(x) % groups:
+        raise LayerError(f"{x.shape[1]} channels do not divide into {groups} groups", argument="groups")
+    return ops.GroupNorm(groups, eps)(x, *_scale_and_shift(b, x))
+
+
+@layer
+def instance_norm(b: Builder, x: Value, *, eps: PositiveFloat = 1e-5, affine: bool = True) -> Value:
+    """Each channel of each sample brought to mean 0 and variance 1 over the spatial axes.
+
+    Then scaled and shifted per channel (Ulyanov et al., 2016). Parameters `scale` and `shift` [channels].
+
+    eps: what is added to the variance.
+    affine: whether to scale and shift.
+    Example: instance_norm
+    """
+    x, _, back = spatial(x)
+    learned = _scale_and_shift(b, x) if affine else ()
+    return back(ops.GroupNorm(_channels(x), eps)(x, *learned))
+
+
+def _channels(x: Value) -> int:
+    if isinstance(x.shape[1], str):
+        raise LayerError(f"the number of channels, {x.shape[1]}, has no fixed size")
+    return x.shape[1]
+
+
+def _scale_and_shift(b: Builder, x: Value) -> tuple[Value, Value]:
+    """One and zero per channel to begin with, not decayed."""
+    channels = x.shape[1:2]
+    return b.parameter("scale", channels, ONES, decay=False), b.parameter("shift", channels, ZEROS, decay=False)
 
 
 @layer
@@ -92,3 +145,39 @@ def dropout(b: Builder, x: Value, *, rate: Share = 0.5) -> Value:
     if x.rank == 0:
         raise LayerError(f"the input is {spec_type(x.type)}")
     return ops.Dropout(rate)(x, b.random(x.shape))
+
+
+@layer
+def spatial_dropout(b: Builder, x: Value, *, rate: Share = 0.5) -> Value:
+    """In training, a random share of each sample's channels zeroed whole and the rest scaled up to make up for it.
+
+    In inference, x as it is (Tompson et al., 2015).
+
+    rate: the share of channels that are zeroed.
+    Example: spatial_dropout: 0.2
+    """
+    x, _, back = spatial(x)
+    if not b.training or rate == 0.0:
+        return back(x)
+    return back(_dropped(b, x, rate, kept=2))
+
+
+@layer
+def stochastic_depth(b: Builder, x: Value, *, rate: Share) -> Value:
+    """In training, x zeroed whole in a random share of the samples, and scaled up in the others to make up for it.
+
+    As the last of the steps of a `residual` it skips them at random. In inference, x as it is (Huang et al., 2016).
+
+    rate: the share of samples in which x is zeroed.
+    Example: residual: [{linear: 10}, relu, {stochastic_depth: 0.1}]
+    """
+    need_floats(x)
+    if not b.training or rate == 0.0:
+        return x
+    return _dropped(b, x, rate, kept=1)
+
+
+def _dropped(b: Builder, x: Value, rate: float, kept: int) -> Value:
+    """Dropout with one random number for all that share their place on the first `kept` axes."""
+    uniform = b.random((*x.shape[:kept], *(1 for _ in x.shape[kept:])))
+    return ops.Dropout(rate)(x, BroadcastTo(x.shape)(uniform))

@@ -32,6 +32,9 @@ CASES = [
     ("resize: {scale: 2, size: 3}", IMAGE, "`resize` needs one of `scale` and `size`"),
     ("resize: 0.1", IMAGE, "the scale leaves nothing of an axis of 6"),
     ("resize: {scale: 2, mode: bilinear}", "x: 'float[6, 4]'", "`bilinear` is for images"),
+    ("group_norm: 3", IMAGE, "4 channels do not divide into 3 groups"),
+    ("instance_norm", "x: 'float[4]'", "expected a sequence [T, features], an image"),
+    ("spatial_dropout: 0.1", "x: 'float[4]'", "expected a sequence [T, features], an image"),
 ]  # fmt: skip
 
 

@@ -94,9 +94,22 @@ def test_batch_norm_keeps_the_statistics_of_torch(inputs: str, momentum: float) 
     assert not infer.updates
 
 
-def test_dropout_does_nothing_in_inference() -> None:
-    graph = network("[dropout: 0.5]", "x: 'float[3]'", mode="infer")
+@pytest.mark.parametrize("name", ["dropout", "spatial_dropout", "stochastic_depth"])
+def test_dropout_does_nothing_in_inference(name: str) -> None:
+    graph = network(f"[{name}: 0.5]", "x: 'float[3, 2, 2]'", mode="infer")
     assert list(graph.outputs.values()) == [graph.input("x")]
+
+
+def test_whole_channels_and_samples_are_dropped() -> None:
+    for layer, shape in (("spatial_dropout", ("N", 4, 1, 1)), ("stochastic_depth", ("N", 1, 1, 1))):
+        graph = network(f"[{layer}: 0.5]", "x: 'float[4, 3, 2]'")
+        assert graph.input(f"{layer}_1.uniform").shape == shape
+
+
+@pytest.mark.parametrize("layer", ["group_norm: 2", "instance_norm"])
+def test_scale_and_shift_of_groups_are_not_decayed(layer: str) -> None:
+    graph = network(f"[{layer}]", "x: 'float[4, 3, 2]'")
+    assert [(v.shape, input_of(v).decay) for v in graph.by_role("param")] == [((4,), False)] * 2
 
 
 # (loss, its arguments, the network's output, torch's loss of logits and targets, what the target is)

@@ -208,6 +208,7 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "BatchNormTrain": batch_norm_train,
     "LayerNorm": lambda op, x, scale, shift: F.layer_norm(x, x.shape[-1:], scale, shift, op.eps),
     "LayerNormGrad": layer_norm_grad,
+    "GroupNorm": lambda op, x, *learned: F.group_norm(x, op.groups, *learned, eps=op.eps),
     "RmsNorm": lambda op, x, scale: F.rms_norm(x, x.shape[-1:], scale, op.eps),
     "Dropout": dropout,
 }  # fmt: skip
