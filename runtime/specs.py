@@ -13,6 +13,7 @@ from .data import declare_fields, declare_options
 from .metrics import check_metric
 
 ZOO = "zoo:"
+BLOCKS = "blocks"  # the folder of what specs take in by `use`, which is no spec by itself
 
 
 class UsageError(Exception):
@@ -22,7 +23,8 @@ class UsageError(Exception):
 def zoo() -> dict[str, Path]:
     """The specs that ship with trine, by name: `vision/digits-mlp`."""
     root = Path(str(resources.files(__package__.rpartition(".")[0]))) / "specs"
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.glob("*/*.yaml"))}
+    found = sorted(path for path in root.glob("*/*.yaml") if path.parent.name != BLOCKS)
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in found}
 
 
 def spec_path(name: str | Path) -> Path:
