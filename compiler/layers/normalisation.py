@@ -166,10 +166,11 @@ def spatial_dropout(b: Builder, x: Value, *, rate: Share = 0.5) -> Value:
 def stochastic_depth(b: Builder, x: Value, *, rate: Share) -> Value:
     """In training, x zeroed whole in a random share of the samples, and scaled up in the others to make up for it.
 
-    As the last of the steps of a `residual` it skips them at random. In inference, x as it is (Huang et al., 2016).
+    As the last step of a `residual` it skips the others at random. In
+    inference, x as it is (Huang et al., 2016).
 
     rate: the share of samples in which x is zeroed.
-    Example: residual: [{linear: 10}, relu, {stochastic_depth: 0.1}]
+    Example: stochastic_depth: 0.1
     """
     need_floats(x)
     if not b.training or rate == 0.0:
