@@ -15,6 +15,7 @@ from .metrics import check_metric
 from .schedules import Schedule
 
 ZOO = "zoo:"
+BLOCKS = "blocks"  # the folder of what specs take in by `use`, which is no spec by itself
 
 
 class UsageError(Exception):
@@ -24,7 +25,8 @@ class UsageError(Exception):
 def zoo() -> dict[str, Path]:
     """The specs that ship with trine, by name: `vision/digits-mlp`."""
     root = Path(str(resources.files(__package__.rpartition(".")[0]))) / "specs"
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.glob("*/*.yaml"))}
+    found = sorted(path for path in root.glob("*/*.yaml") if path.parent.name != BLOCKS)
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in found}
 
 
 def spec_path(name: str | Path) -> Path:

@@ -26,6 +26,7 @@ from trine.compiler.ops import (
     random,
     recurrent,
     reduce,
+    resize,
     shape,
 )
 
@@ -131,6 +132,16 @@ def _pools() -> Iterator[Sample]:
         for op, x, y in _windowed(lambda *a, count=count: conv.AvgPool(*a, count)):
             yield s(op, f(*x))
             yield s(conv.AvgPoolGrad(x[len(x) - len(op.kernel) :], op.kernel, op.stride, op.pads, count), f(*y))
+
+
+def _resizes() -> Iterator[Sample]:
+    for mode in resize.MODES:
+        yield s(resize.Resize((6,), mode), f(2, 3, 3))
+        yield s(resize.Resize((2,), mode), f(2, 5))
+        yield s(resize.Resize((4, 9), mode), f(1, 2, 2, 3))
+        yield s(resize.Resize((5, 3), mode), f(2, 1, 3, 4))
+        yield s(resize.Resize((3, 4), mode), f(1, 2, 3, 1))
+        yield s(resize.Resize((4, 2, 3), mode), f(1, 2, 2, 3, 3))
 
 
 def _unary() -> Iterator[Sample]:
@@ -330,6 +341,9 @@ def _norm() -> Iterator[Sample]:
         yield s(norm.LayerNormGrad(1e-3), f(*dims), f(*dims), f(dims[-1]))
         yield s(norm.RmsNorm(1e-3), f(*dims), f(dims[-1]))
         yield s(norm.Dropout(0.3), f(*dims), f(*dims, low=0.0, high=1.0))
+    for groups, dims in ((2, (3, 4)), (3, (2, 6, 5)), (1, (2, 2, 3, 2)), (4, (2, 4, 2, 2, 2))):
+        yield s(norm.GroupNorm(groups, 1e-3), f(*dims))
+        yield s(norm.GroupNorm(groups), f(*dims), f(dims[1]), f(dims[1]))
     yield s(norm.Dropout(0.5), f(3), np.array([0.0, 0.5, 0.75]))
 
 
@@ -436,6 +450,7 @@ def _all() -> Iterator[Sample]:
         _windows,
         _convs,
         _pools,
+        _resizes,
         _activations,
         _losses,
         _norm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -88,6 +89,78 @@ case("conv", "[conv: {filters: 3}]", "x: 'float[T, 4]'")(
 case("conv", "[conv: {filters: 4, groups: 2, stride: 3, padding: 2}]", "x: 'float[8, 2]'")(
     lambda w, x: F.conv1d(x.mT, w["conv_1.weight"], w["conv_1.bias"], stride=3, padding=2, groups=2).mT
 )
+case("conv", "[conv: {filters: 2, kernel: [4, 2], padding: same_lower}]", "x: 'float[2, 5, 4]'")(
+    lambda w, x: conv(F.conv2d)(w, F.pad(x, (1, 0, 2, 1)))
+)
+case("conv", "[conv: {filters: 2, padding: [[1, 2], [0, 1]], stride: 2}]", "x: 'float[2, 5, 4]'")(
+    lambda w, x: conv(F.conv2d, stride=2)(w, F.pad(x, (0, 1, 1, 2)))
+)
+case("conv", "[conv: {filters: 2, padding: [2, [0, 1]]}]", "x: 'float[2, 5, 4]'")(
+    lambda w, x: conv(F.conv2d)(w, F.pad(x, (0, 1, 2, 2)))
+)
+case("conv", "[conv: {filters: 2, padding: causal, dilation: 2}]", "x: 'float[T, 4]'")(
+    lambda w, x: conv(F.conv1d, dilation=2)(w, F.pad(x.mT, (4, 0))).mT
+)
+case("conv", "[conv: {filters: 2, kernel: 2, padding: [[2, 0]]}]", "x: 'float[6, 4]'")(
+    lambda w, x: conv(F.conv1d)(w, F.pad(x.mT, (2, 0))).mT
+)
+case("depthwise_conv", "[depthwise_conv: {kernel: [3, 2], stride: [2, 1], dilation: [1, 2]}]", "x: 'float[3, 5, 6]'")(
+    lambda w, x: F.conv2d(
+        F.pad(x, (1, 1, 1, 1)), w["depthwise_conv_1.weight"], w["depthwise_conv_1.bias"], (2, 1), 0, (1, 2), 3
+    )
+)
+case("depthwise_conv", "[depthwise_conv: {multiplier: 2, bias: false, padding: causal}]", "x: 'float[T, 3]'")(
+    lambda w, x: F.conv1d(F.pad(x.mT, (2, 0)), w["depthwise_conv_1.weight"], groups=3).mT
+)
+
+
+def separable(function: Any, groups: int, **options: Any) -> Torch:
+    def layers(w: dict[str, Any], x: Any) -> Any:
+        z = function(x, w["separable_conv_1.depthwise.weight"], groups=groups, **options)
+        return function(z, w["separable_conv_1.pointwise.weight"], w.get("separable_conv_1.bias"))
+
+    return layers
+
+
+case("separable_conv", "[separable_conv: {filters: 4, stride: 2, multiplier: 2}]", "x: 'float[3, 5, 4]'")(
+    separable(F.conv2d, 3, stride=2, padding=1)
+)
+case("separable_conv", "[separable_conv: {filters: 2, kernel: 2, bias: false, padding: valid}]", "x: 'float[2, 3, 4, 2]'")(  # noqa: E501
+    separable(F.conv3d, 2)
+)  # fmt: skip
+case("max_pool", "[max_pool: {kernel: 3, stride: 2, padding: [[0, 1], [1, 0]]}]", "x: 'float[2, 5, 6]'")(
+    lambda w, x: F.max_pool2d(F.pad(x, (1, 0, 0, 1), value=-torch.inf), 3, 2)
+)
+case("avg_pool", "[avg_pool: {kernel: 3, stride: 1, padding: causal, count_padding: true}]", "x: 'float[T, 2]'")(
+    lambda w, x: F.avg_pool1d(F.pad(x.mT, (2, 0)), 3, 1).mT
+)
+
+
+def transposed(function: Any, **options: Any) -> Torch:
+    return lambda w, x: function(x, w["transposed_conv_1.weight"], w.get("transposed_conv_1.bias"), **options)
+
+
+case("transposed_conv", "[transposed_conv: {filters: 4, kernel: 4, stride: 2}]", "x: 'float[3, 3, 2]'")(
+    transposed(F.conv_transpose2d, stride=2, padding=1)
+)
+case("transposed_conv", "[transposed_conv: {filters: 3, kernel: 3, stride: 2}]", "x: 'float[2, 3, 2]'")(
+    lambda w, x: transposed(F.conv_transpose2d, stride=2)(w, x)[..., :-1, :-1]
+)
+case("transposed_conv", "[transposed_conv: {filters: 3, kernel: 2, stride: 3, bias: false}]", "x: 'float[2, 3, 2]'")(
+    transposed(F.conv_transpose2d, stride=3, output_padding=1)
+)
+case(
+    "transposed_conv",
+    "[transposed_conv: {filters: 4, kernel: [3, 2], stride: [2, 3], padding: [1, 0], output_padding: [1, 2],"
+    " groups: 2}]",
+    "x: 'float[2, 3, 2]'",
+)(transposed(F.conv_transpose2d, stride=(2, 3), padding=(1, 0), output_padding=(1, 2), groups=2))
+case(
+    "transposed_conv", "[transposed_conv: {filters: 3, kernel: 2, stride: 2, padding: valid}]", "x: 'float[2, 3, 2, 2]'"
+)(transposed(F.conv_transpose3d, stride=2))
+case("transposed_conv", "[transposed_conv: {filters: 3}]", "x: 'float[T, 4]'")(
+    lambda w, x: transposed(F.conv_transpose1d, padding=1)(w, x.mT).mT
+)
 case("max_pool", "[max_pool: 2]", "x: 'float[2, 5, 6]'")(lambda w, x: F.max_pool2d(x, 2))
 case("max_pool", "[max_pool: {kernel: 3, stride: 2, padding: 1}]", "x: 'float[2, 5, 6]'")(
     lambda w, x: F.max_pool2d(x, 3, 2, 1)
@@ -109,6 +182,38 @@ case("global_avg_pool", "[global_avg_pool]", "x: 'float[2, 5, 6]'")(lambda w, x:
 case("global_avg_pool", "[global_avg_pool]", "x: 'float[T, 6]'")(lambda w, x: x.mean(1))
 case("global_max_pool", "[global_max_pool]", "x: 'float[2, 5, 6]'")(lambda w, x: F.adaptive_max_pool2d(x, 1)[..., 0, 0])
 case("global_max_pool", "[global_max_pool]", "x: 'float[T, 6]'")(lambda w, x: x.amax(1))
+ADAPTIVE = (
+    # size, inputs, the pool's rank: sizes that divide, that do not, and that grow
+    ("2", "float[2, 4, 6]", 2), ("3", "float[2, 5, 7]", 2), ("[2, 4]", "float[2, 4, 6]", 2),
+    ("[7, 1]", "float[2, 3, 5]", 2), ("3", "float[7, 2]", 1), ("[2, 3, 2]", "float[1, 3, 4, 2]", 3),
+)  # fmt: skip
+
+
+def adaptive(function: Any, size: Any) -> Torch:
+    return lambda w, x: function(x.mT, size).mT if x.ndim == 3 else function(x, size)
+
+
+for size, signature, rank in ADAPTIVE:
+    for kind in ("avg", "max"):
+        function = getattr(F, f"adaptive_{kind}_pool{rank}d")
+        name = f"adaptive_{kind}_pool"
+        case(name, f"[{name}: {{size: {size}}}]", f"x: '{signature}'")(adaptive(function, json.loads(size)))
+case("resize", "[resize: 2]", "x: 'float[2, 3, 4]'")(lambda w, x: F.interpolate(x, scale_factor=2))
+case("resize", "[resize: {size: [5, 2]}]", "x: 'float[2, 3, 4]'")(lambda w, x: F.interpolate(x, (5, 2)))
+case("resize", "[resize: {scale: [1.5, 0.7], mode: bilinear}]", "x: 'float[2, 3, 4]'")(
+    lambda w, x: F.interpolate(x, (4, 2), mode="bilinear")
+)
+case("resize", "[resize: {scale: 2.5, mode: linear}]", "x: 'float[4, 3]'")(
+    lambda w, x: F.interpolate(x.mT, 10, mode="linear").mT
+)
+case("resize", "[resize: {size: 3, mode: linear}]", "x: 'float[1, 2, 3, 4]'")(
+    lambda w, x: F.interpolate(x, (3, 3, 3), mode="trilinear")
+)
+case("upsample", "[upsample: 2]", "x: 'float[2, 3, 4]'")(lambda w, x: F.interpolate(x, scale_factor=2))
+case("upsample", "[upsample: 3]", "x: 'float[4, 2]'")(lambda w, x: x.repeat_interleave(3, 1))
+case("upsample", "[upsample: {scale: [2, 3], mode: bilinear}]", "x: 'float[2, 3, 4]'")(
+    lambda w, x: F.interpolate(x, scale_factor=(2, 3), mode="bilinear")
+)
 
 
 def batch_norm(w: dict[str, Any], x: Any) -> Any:
@@ -123,6 +228,38 @@ case("layer_norm", "[layer_norm]", "x: 'float[4, 6]'")(
     lambda w, x: F.layer_norm(x, (6,), w["layer_norm_1.scale"], w["layer_norm_1.shift"])
 )
 case("rms_norm", "[rms_norm]", "x: 'float[4, 6]'")(lambda w, x: F.rms_norm(x, (6,), w["rms_norm_1.scale"], 1e-6))
+
+
+def group_norm(groups: int) -> Torch:
+    return lambda w, x: F.group_norm(x, groups, w["group_norm_1.scale"], w["group_norm_1.shift"])
+
+
+def instance_norm(w: dict[str, Any], x: Any, eps: float = 1e-5) -> Any:
+    learned = w.get("instance_norm_1.scale"), w.get("instance_norm_1.shift")
+    return F.instance_norm(x, None, None, *learned, eps=eps)
+
+
+case("group_norm", "[group_norm: 2]", "x: 'float[6]'")(group_norm(2))
+case("group_norm", "[group_norm: 3]", "x: 'float[6, 3, 2]'")(group_norm(3))
+case("group_norm", "[group_norm: 2]", "x: 'float[4, 2, 2, 2]'")(group_norm(2))
+case("group_norm", "[group_norm: 2]", "x: 'float[T, 4]'")(lambda w, x: group_norm(2)(w, x.mT).mT)
+case("instance_norm", "[instance_norm]", "x: 'float[3, 4, 2]'")(instance_norm)
+case("instance_norm", "[instance_norm: {eps: 1e-3, affine: false}]", "x: 'float[3, 4, 2]'")(
+    lambda w, x: instance_norm(w, x, 1e-3)
+)
+case("instance_norm", "[instance_norm]", "x: 'float[T, 3]'")(lambda w, x: instance_norm(w, x.mT).mT)
+case("spatial_dropout", "[spatial_dropout: 0.3]", "x: 'float[4, 3, 2]'")(
+    lambda w, x: x * (w["spatial_dropout_1.uniform"] >= 0.3) / 0.7
+)
+case("spatial_dropout", "[spatial_dropout: 0.3]", "x: 'float[T, 4]'")(
+    lambda w, x: x * (w["spatial_dropout_1.uniform"] >= 0.3).mT / 0.7
+)
+case("stochastic_depth", "[stochastic_depth: 0.4]", "x: 'float[3, 2]'")(
+    lambda w, x: x * (w["stochastic_depth_1.uniform"] >= 0.4) / 0.6
+)
+case("stochastic_depth", "[residual: [tanh, {stochastic_depth: 0.4}]]", "x: 'float[3]'")(
+    lambda w, x: x + torch.tanh(x) * (w["residual_1.stochastic_depth_1.uniform"] >= 0.4) / 0.6
+)
 case("dropout", "[dropout: 0.3]", "x: 'float[4, 6]'")(lambda w, x: x * (w["dropout_1.uniform"] >= 0.3) / 0.7)
 for name, function in {
     "relu": F.relu, "leaky_relu": F.leaky_relu, "elu": F.elu, "selu": F.selu, "sigmoid": torch.sigmoid,

@@ -49,5 +49,6 @@ def test_the_sdist_holds_what_the_wheel_needs(built: Path) -> None:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
     assert in_wheel <= in_sdist
     assert "specs/vision/digits-cnn.yaml" in in_wheel
+    assert "specs/blocks/squeeze-excite.yaml" in in_wheel
     assert "py.typed" in in_wheel
     assert not any(name.startswith("tests") for name in in_wheel)

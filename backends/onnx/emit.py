@@ -16,7 +16,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ...compiler.ir import Array, Const, Dim, DType, Graph, Item, Op, Value, constant
-from ...compiler.ops import activations, conv, elementwise, linalg, norm, recurrent, reduce, shape
+from ...compiler.ops import activations, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
 from ...compiler.rewrite import rebuild
 from ..source import Names, hint_of
 
@@ -276,8 +276,32 @@ def _pool(kind: str) -> Write:
     return write
 
 
+def _resize(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    op = cast(resize.Resize, v.op)
+    axes = list(range(v.rank - len(op.size), v.rank))
+    form: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    if op.mode == "nearest":
+        form = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return em.node("Resize", [a[0], "", "", em.integers(op.size)], hint_of(v), axes=axes, **form)
+
+
 def _batch_norm(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("BatchNormalization", a, hint_of(v), epsilon=cast(norm.BatchNorm, v.op).eps)
+
+
+def _group_norm(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """A group as the one channel that `InstanceNormalization` takes; `GroupNormalization` has, before opset 21, a
+    scale per group."""
+    op = cast(norm.GroupNorm, v.op)
+    ones, zeros = (em.constant(np.full(op.groups, n, v.dtype.numpy)) for n in (1, 0))
+    flat = em.node("Reshape", [a[0], em.integers([0, op.groups, -1])])
+    normal = em.node("InstanceNormalization", [flat, ones, zeros], epsilon=op.eps)
+    y = em.node("Reshape", [normal, em.shape(v.shape)], hint_of(v))
+    if len(a) == 1:
+        return y
+    column = em.integers([1, -1, *(1 for _ in v.shape[2:])])
+    scale, shift = (em.node("Reshape", [x, column]) for x in a[1:])
+    return em.node("Add", [em.node("Mul", [y, scale]), shift], hint_of(v))
 
 
 # The order of ONNX's gates in that of ours.
@@ -345,16 +369,17 @@ EMIT: dict[type[Op], Write] = {
     c.Conv: _conv, c.ConvInputGrad: _conv_input_grad, c.ConvWeightGrad: _conv_weight_grad,
     c.MaxPool: _pool("MaxPool"), c.AvgPool: _pool("AveragePool"),
     rec.Lstm: _recurrent, rec.Gru: _recurrent, rec.Rnn: _recurrent,
+    resize.Resize: _resize,
     act.Relu: _node("Relu"), act.Sigmoid: _node("Sigmoid"),
     act.Gelu: _with("Gelu", lambda op: {"approximate": "tanh" if op.approximate else "none"}),
-    norm.BatchNorm: _batch_norm,
+    norm.BatchNorm: _batch_norm, norm.GroupNorm: _group_norm,
     norm.LayerNorm: _with("LayerNormalization", lambda op: {"axis": -1, "epsilon": op.eps}),
 }  # fmt: skip
 
 # ONNX Runtime computes these in float32 alone on the CPU, or has an epsilon of float32: in float64 they are decomposed.
 _FLOAT32_ONLY = (
-    c.Conv, c.ConvInputGrad, c.ConvWeightGrad, c.AvgPool, act.Gelu, norm.BatchNorm, norm.LayerNorm,
-    rec.Lstm, rec.Gru, rec.Rnn,
+    c.Conv, c.ConvInputGrad, c.ConvWeightGrad, c.AvgPool, act.Gelu, norm.BatchNorm, norm.LayerNorm, norm.GroupNorm,
+    resize.Resize, rec.Lstm, rec.Gru, rec.Rnn,
 )  # fmt: skip
 
 
@@ -369,7 +394,16 @@ def native(value: Value) -> bool:
         return op.groups == 1 and _plain_transpose(value)
     if isinstance(op, c.MaxPool | c.AvgPool):
         return value.rank == len(op.kernel) + 2
+    if isinstance(op, resize.Resize):
+        return value.rank == len(op.size) + 2 and len(op.size) <= 3 and _resizes(value)
     return type(op) in EMIT or isinstance(op, c.Windows | c.Fold)
+
+
+def _resizes(value: Value) -> bool:
+    """Whether `Resize` takes the same places: ONNX Runtime finds the nearest in float32, which is right for whole
+    factors, and now and then one off for others."""
+    op = cast(resize.Resize, value.op)
+    return op.mode == "linear" or op.whole(value.inputs[0].type) is not None
 
 
 def _plain_transpose(value: Value) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from ...compiler.ir import Const, Dim, DType, Item, Op, Shape, Value
-from ...compiler.ops import activations, attention, conv, elementwise, linalg, norm, recurrent, reduce, shape
+from ...compiler.ops import activations, attention, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
 from ..source import Writer, shape_text
 
 Write = Callable[[Writer, Value, Sequence[str]], str]
@@ -206,6 +206,14 @@ def _avg_pool(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"F.avg_pool{len(op.kernel)}d({a[0]}, {op.kernel!r}, {op.stride!r}, {pads!r}, False, {op.count_pads})"
 
 
+def _resize(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(resize.Resize, v.op)
+    if op.mode == "nearest":
+        return f"F.interpolate({a[0]}, {op.size!r}, mode='nearest')"
+    mode = ("linear", "bilinear", "trilinear")[len(op.size) - 1]
+    return f"F.interpolate({a[0]}, {op.size!r}, mode={mode!r}, align_corners=False)"
+
+
 def _batch_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
     x, scale, shift, mean, var = a
     return f"F.batch_norm({x}, {mean}, {var}, {scale}, {shift}, False, 0.0, {cast(norm.BatchNorm, v.op).eps!r})"
@@ -217,6 +225,12 @@ def _batch_norm_train(w: Writer, v: Value, a: Sequence[str]) -> str:
 
 def _layer_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"F.layer_norm({a[0]}, {shape_text(v.shape[-1:])}, {a[1]}, {a[2]}, {cast(norm.LayerNorm, v.op).eps!r})"
+
+
+def _group_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
+    """Not `F.group_norm`, which refuses groups of one number."""
+    op, learned = cast(norm.GroupNorm, v.op), [*a[1:], "None", "None"][:2]
+    return f"torch.group_norm({a[0]}, {op.groups}, {learned[0]}, {learned[1]}, {op.eps!r})"
 
 
 def _avg_pool_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
@@ -300,6 +314,7 @@ EMIT: dict[type[Op], Write] = {
     rec.GruScan: _scan("gru_scan"), rec.GruScanGrad: _scan("gru_scan_grad"),
     rec.RnnScan: _scan("rnn_scan"), rec.RnnScanGrad: _scan("rnn_scan_grad"),
     rec.ReluScan: _scan("rnn_scan", ", relu=True"), rec.ReluScanGrad: _scan("rnn_scan_grad", ", relu=True"),
+    resize.Resize: _resize,
     act.Relu: _call("torch.relu"), act.Sigmoid: _call("torch.sigmoid"), act.Silu: _call("F.silu"), act.Gelu: _gelu,
     act.LeakyRelu: _call("F.leaky_relu", lambda op: repr(op.slope)), act.Elu: _call("F.elu", lambda op: repr(op.alpha)),
     act.HardSigmoid: _call("F.hardsigmoid"), act.HardSwish: _call("F.hardswish"), act.Mish: _call("F.mish"),
@@ -307,6 +322,7 @@ EMIT: dict[type[Op], Write] = {
     act.SiluGrad: _call("torch.ops.aten.silu_backward"),
     norm.BatchNormGrad: _norm_grad("batch_norm_grad"), norm.LayerNormGrad: _norm_grad("layer_norm_grad"),
     norm.BatchNorm: _batch_norm, norm.BatchNormTrain: _batch_norm_train, norm.LayerNorm: _layer_norm,
+    norm.GroupNorm: _group_norm,
 }  # fmt: skip
 
 
@@ -326,7 +342,20 @@ def native(value: Value) -> bool:
     if isinstance(value.op, recurrent.Recurrent):
         # torch's own take padding as lengths of packed sequences alone
         return value.inputs[-1].dtype is not DType.boolean and value.inputs[0].shape[1] != 0
+    if isinstance(value.op, resize.Resize):
+        return value.rank == len(value.op.size) + 2 and len(value.op.size) <= 3 and _resizes(value)
     return type(value.op) in EMIT
+
+
+# torch finds the nearest place in float32: right for whole factors up to 40, and now and then one off for others.
+_LARGEST_FACTOR = 32
+
+
+def _resizes(value: Value) -> bool:
+    """Whether `F.interpolate` takes the same places as the op."""
+    op = cast(resize.Resize, value.op)
+    factor = op.whole(value.inputs[0].type)
+    return op.mode == "linear" or (factor is not None and factor <= _LARGEST_FACTOR)
 
 
 def _averages(op: conv.AvgPool | conv.AvgPoolGrad, size: Shape) -> bool:

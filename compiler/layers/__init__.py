@@ -7,6 +7,30 @@ reference. Importing this package registers every layer and loss.
 
 from __future__ import annotations
 
-from . import activations, attention, combine, convolution, dense, losses, normalisation, recurrent, sampling
+from . import (
+    activations,
+    attention,
+    combine,
+    convolution,
+    dense,
+    losses,
+    normalisation,
+    pooling,
+    recurrent,
+    resizing,
+    sampling,
+)
 
-__all__ = ["activations", "attention", "combine", "convolution", "dense", "losses", "normalisation", "recurrent", "sampling"]
+__all__ = [
+    "activations",
+    "attention",
+    "combine",
+    "convolution",
+    "dense",
+    "losses",
+    "normalisation",
+    "pooling",
+    "recurrent",
+    "resizing",
+    "sampling",
+]

@@ -1,27 +1,21 @@
-"""Convolution and pooling. Their rank is that of what flows in.
+"""Convolution. Its rank is that of what flows in.
 
 [T, features] is a sequence, convolved along T; [channels, H, W] an image; [channels, D, H, W] a volume. Padded steps
-of a sequence are zeros to a convolution and never the largest of a window.
+of a sequence are zeros.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from ..ir import Value
-from ..ops.conv import AvgPool, Conv, MaxPool, Pads
-from ..ops.reduce import Max
-from ..ops.shape import merge, reshape, transpose
+from ..ir import Dim, Init, Value
+from ..ops.conv import Conv, ConvInputGrad, Pads
+from ..ops.shape import reshape
 from ..spec.kinds import Natural, Positive, Size
 from ..spec.registry import Call
-from ..spec.signatures import spec_type
-from .combine import mean_over
-from .core import Builder, Initialiser, LayerError, initial, layer, masked, need_floats
-
-Ints = list[Positive] | Positive
-Padding = Literal["same", "valid"] | Natural | list[Natural]
+from .core import Builder, Initialiser, LayerError, initial, layer, masked
+from .spatial import Given, Ints, Padding, pads_of, per_axis, spatial
 
 
 @layer
@@ -46,122 +40,218 @@ def conv(
     filters: how many channels come out.
     kernel: the window, one number or one per axis.
     stride: the step between windows, one number or one per axis.
-    padding: `same` pads so that stride 1 keeps the size (with the larger half at the end);
-        `valid` pads nothing; or zeros on both sides, one number or one per axis.
+    padding: `same` pads so that stride 1 keeps the size (with the larger half at the end; `same_lower`:
+        at the start; `causal`, of a sequence: all of it); `valid` pads nothing; or the number of zeros on both
+        sides, or a list with a number or a pair `[start, end]` per axis: `[[1, 2], [0, 1]]`.
     dilation: the distance between the taps of a window, one number or one per axis.
     groups: into how many independent groups the channels are divided.
     bias: whether to add a learned bias.
     init: how the weight starts; `he` where nothing is said.
     Example: conv: {filters: 32, kernel: 3, stride: 2}
     """
-    x, axes, back = _spatial(masked(b, x))
-    k, s, d = (_per_axis(v, axes, n) for v, n in ((kernel, "kernel"), (stride, "stride"), (dilation, "dilation")))
-    channels = x.shape[1]
-    if isinstance(channels, str):
-        raise LayerError(f"the number of channels, {channels}, has no fixed size")
-    if channels % groups or (isinstance(filters, int) and filters % groups):
-        raise LayerError(
-            f"{channels} channels and {filters} filters do not divide into {groups} groups", argument="groups"
-        )
+    x, axes, back = spatial(masked(b, x))
+    k, s, d = (per_axis(v, axes, n) for v, n in ((kernel, "kernel"), (stride, "stride"), (dilation, "dilation")))
+    channels = _grouped(x, filters, groups)
     weight = b.parameter("weight", (filters, channels // groups, *k), initial(init, "he"))
     inputs = [x, weight]
     if bias:
         inputs.append(b.parameter("bias", (filters,), initial(None, "zeros"), decay=False))
-    return back(Conv(s, _pads(padding, k, d, axes), d, groups)(*inputs))
+    return back(Conv(s, pads_of(padding, k, d, axes), d, groups)(*inputs))
 
 
 @layer
-def max_pool(
-    b: Builder, x: Value, *, kernel: Ints = 2, stride: Ints | None = None, padding: Padding = "valid"
-) -> Value:
-    """The largest number of each window of the spatial axes.
-
-    kernel: the window, one number or one per axis.
-    stride: the step between windows; the window's size where nothing is said.
-    padding: as for `conv`; padding never wins.
-    Example: max_pool: 2
-    """
-    x, axes, back = _spatial(masked(b, x, fill=-math.inf))
-    k = _per_axis(kernel, axes, "kernel")
-    s = k if stride is None else _per_axis(stride, axes, "stride")
-    return back(MaxPool(k, s, _pads(padding, k, (1,) * axes, axes))(x))
-
-
-@layer
-def avg_pool(
+def depthwise_conv(
     b: Builder,
     x: Value,
     *,
-    kernel: Ints = 2,
-    stride: Ints | None = None,
-    padding: Padding = "valid",
-    count_padding: bool = False,
+    kernel: Ints = 3,
+    stride: Ints = 1,
+    padding: Padding = "same",
+    dilation: Ints = 1,
+    multiplier: Positive = 1,
+    bias: bool = True,
+    init: Annotated[Call, Initialiser] | None = None,
 ) -> Value:
-    """The mean of each window of the spatial axes.
+    """Convolution of each channel by itself: `conv` with as many groups as channels.
+
+    Parameters `weight` [channels * multiplier, 1, *kernel] and `bias` [channels * multiplier].
 
     kernel: the window, one number or one per axis.
-    stride: the step between windows; the window's size where nothing is said.
+    stride: the step between windows, one number or one per axis.
     padding: as for `conv`.
-    count_padding: whether padding counts, as zeros, in the mean.
-    Example: avg_pool: 2
+    dilation: the distance between the taps of a window, one number or one per axis.
+    multiplier: how many channels come out for each that comes in.
+    bias: whether to add a learned bias.
+    init: how the weight starts; `he` where nothing is said.
+    Example: depthwise_conv: 3
     """
-    x, axes, back = _spatial(x)
-    k = _per_axis(kernel, axes, "kernel")
-    s = k if stride is None else _per_axis(stride, axes, "stride")
-    return back(AvgPool(k, s, _pads(padding, k, (1,) * axes, axes), count_padding)(x))
+    x, _, back = spatial(masked(b, x))
+    y = _depthwise(b, x, "weight", kernel, stride, padding, dilation, multiplier, initial(init, "he"))
+    return back(_with_bias(b, y) if bias else y)
 
 
 @layer
-def global_avg_pool(b: Builder, x: Value) -> Value:
-    """The mean over all spatial axes: [channels, H, W] becomes [channels].
+def separable_conv(
+    b: Builder,
+    x: Value,
+    *,
+    filters: Size,
+    kernel: Ints = 3,
+    stride: Ints = 1,
+    padding: Padding = "same",
+    dilation: Ints = 1,
+    multiplier: Positive = 1,
+    bias: bool = True,
+    init: Annotated[Call, Initialiser] | None = None,
+) -> Value:
+    """Convolution of each channel by itself, then of all channels at each place (Chollet, 2017).
 
-    Example: global_avg_pool
+    Parameters `depthwise.weight` [channels * multiplier, 1, *kernel], `pointwise.weight`
+    [filters, channels * multiplier, 1, …] and `bias` [filters].
+
+    filters: how many channels come out.
+    kernel: the window, one number or one per axis.
+    stride: the step between windows, one number or one per axis.
+    padding: as for `conv`.
+    dilation: the distance between the taps of a window, one number or one per axis.
+    multiplier: how many channels stand between the two for each that comes in.
+    bias: whether to add a learned bias, after both.
+    init: how both weights start; `he` where nothing is said.
+    Example: separable_conv: {filters: 32, kernel: 3}
     """
-    _spatial(x)
-    return mean_over(b, x, (1,) if x.rank == 3 else tuple(range(2, x.rank)))
+    x, axes, back = spatial(masked(b, x))
+    start = initial(init, "he")
+    z = _depthwise(b, x, "depthwise.weight", kernel, stride, padding, dilation, multiplier, start)
+    ones = (1,) * axes
+    weight = b.parameter("pointwise.weight", (filters, z.shape[1], *ones), start)
+    y = Conv(ones, ((0, 0),) * axes, ones)(z, weight)
+    return back(_with_bias(b, y) if bias else y)
+
+
+def _depthwise(
+    b: Builder,
+    x: Value,
+    name: str,
+    kernel: Ints,
+    stride: Ints,
+    padding: Padding,
+    dilation: Ints,
+    multiplier: int,
+    init: Init,
+) -> Value:
+    """Each channel of x, channels before space, convolved with `multiplier` windows of its own."""
+    axes = x.rank - 2
+    k, s, d = (per_axis(v, axes, n) for v, n in ((kernel, "kernel"), (stride, "stride"), (dilation, "dilation")))
+    channels = _channels(x)
+    weight = b.parameter(name, (channels * multiplier, 1, *k), init)
+    return Conv(s, pads_of(padding, k, d, axes), d, channels)(x, weight)
+
+
+def _with_bias(b: Builder, y: Value) -> Value:
+    """y, channels before space, plus a learned bias."""
+    bias = b.parameter("bias", y.shape[1:2], initial(None, "zeros"), decay=False)
+    return y + reshape(bias, (1, *bias.shape, *(1 for _ in y.shape[2:])))
 
 
 @layer
-def global_max_pool(b: Builder, x: Value) -> Value:
-    """The largest number over all spatial axes: [channels, H, W] becomes [channels].
+def transposed_conv(
+    b: Builder,
+    x: Value,
+    *,
+    filters: Size,
+    kernel: Ints = 3,
+    stride: Ints = 1,
+    padding: Literal["same", "valid"] | Natural | list[Natural] = "same",
+    output_padding: Natural | list[Natural] | None = None,
+    groups: Positive = 1,
+    bias: bool = True,
+    init: Annotated[Call, Initialiser] | None = None,
+) -> Value:
+    """Transposed convolution: the adjoint of `conv`, which makes the spatial axes larger by its stride.
 
-    Example: global_max_pool
+    An image [channels, H, W] becomes [filters, H', W'], a sequence [T, features] becomes [T', filters].
+    The window of each input is added into the output, a stride from the next (Zeiler et al., 2010).
+    Parameters `weight` [channels, filters / groups, *kernel] and `bias` [filters].
+
+    filters: how many channels come out.
+    kernel: the window, one number or one per axis.
+    stride: the step between windows in the output, one number or one per axis.
+    padding: what is cut off around the output: `same` makes it the input's size times the stride (the larger
+        half is cut at the end); `valid` cuts nothing; or numbers for both sides, one number or one per axis.
+    output_padding: what is added at the end of the output, below the stride, one number or one per axis; 0 where
+        nothing is said, and with `same` as many as it needs.
+    groups: into how many independent groups the channels are divided.
+    bias: whether to add a learned bias.
+    init: how the weight starts; `he` where nothing is said.
+    Example: transposed_conv: {filters: 32, kernel: 4, stride: 2}
     """
-    x, _, _ = _spatial(masked(b, x, fill=-math.inf))
-    flat = merge(x, 2, x.rank)
-    return reshape(Max(2)(flat), x.shape[:2])
+    x, axes, back = spatial(masked(b, x))
+    k, s = per_axis(kernel, axes, "kernel"), per_axis(stride, axes, "stride")
+    channels = _grouped(x, filters, groups)
+    pads, extra = _output_pads(padding, output_padding, k, s)
+    size = tuple(_grown(*each) for each in zip(x.shape[2:], k, s, pads, extra, strict=True))
+    shape = (channels, filters // groups if isinstance(filters, int) else filters, *k)
+    weight = b.parameter("weight", shape, initial(init, "he"))
+    y = ConvInputGrad(size, s, pads, (1,) * axes, groups)(x, weight)
+    return back(_with_bias(b, y) if bias else y)
 
 
-def _spatial(x: Value) -> tuple[Value, int, Callable[[Value], Value]]:
-    """x with channels before space, how many axes are space, and the way back."""
-    need_floats(x)
-    if x.rank == 3:
-        return transpose(x, (0, 2, 1)), 1, lambda y: transpose(y, (0, 2, 1))
-    if x.rank in (4, 5):
-        return x, x.rank - 2, lambda y: y
-    raise LayerError(
-        f"the input is {spec_type(x.type)}, expected a sequence [T, features], an image [channels, H, W] "
-        "or a volume [channels, D, H, W]",
-        help="`reshape: [1, 8, 8]` gives an image a channel axis" if x.rank < 3 else None,
-    )
+def _output_pads(
+    padding: Given, added: int | list[int] | None, kernel: tuple[int, ...], stride: tuple[int, ...]
+) -> tuple[Pads, tuple[int, ...]]:
+    """What a transposed convolution cuts off around its output, and what it adds at the end."""
+    axes = len(stride)
+    if padding != "same":
+        extra = (0,) * axes if added is None else per_axis(added, axes, "output_padding")
+        if any(e >= s for e, s in zip(extra, stride, strict=True)):
+            raise LayerError(
+                f"`output_padding` is {_numbers(extra)}, it must stay below the stride, {_numbers(stride)}",
+                argument="output_padding",
+            )
+        return pads_of(padding, kernel, (1,) * axes, axes), extra
+    if added is not None:
+        raise LayerError(
+            "`padding: same` adds what it needs at the end of the output",
+            argument="output_padding",
+            help="leave `output_padding` out, or give `padding` in numbers",
+        )
+    over = [k - s for k, s in zip(kernel, stride, strict=True)]
+    pads = tuple((max(n, 0) // 2, max(n, 0) - max(n, 0) // 2) for n in over)
+    return pads, tuple(max(-n, 0) for n in over)
 
 
-def _per_axis(value: int | list[int], axes: int, name: str) -> tuple[int, ...]:
-    if isinstance(value, int):
-        return (value,) * axes
-    if len(value) != axes:
-        raise LayerError(f"`{name}` has {len(value)} numbers, the input has {axes} spatial axes", argument=name)
-    return tuple(value)
+def _grown(size: Dim, kernel: int, stride: int, pads: tuple[int, int], extra: int) -> Dim:
+    """The size of an axis after transposed convolution."""
+    cut = sum(pads)
+    if isinstance(size, str):
+        if stride != 1 or cut != kernel - 1:
+            raise LayerError(
+                f"axis {size} has no fixed size: only stride 1 with `same` padding keeps it",
+                help="give the axis a number in the model's inputs",
+            )
+        return size
+    grown = (size - 1) * stride + kernel - cut + extra
+    if grown < 1:
+        raise LayerError(f"padding cuts {cut} off an output of {grown + cut}", argument="padding")
+    return grown
 
 
-def _pads(padding: str | int | list[int], kernel: tuple[int, ...], dilation: tuple[int, ...], axes: int) -> Pads:
-    if padding == "valid":
-        return ((0, 0),) * axes
-    if padding == "same":
-        spans = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        return tuple((span // 2, span - span // 2) for span in spans)
-    assert not isinstance(padding, str)
-    numbers = [padding] * axes if isinstance(padding, int) else padding
-    if len(numbers) != axes:
-        raise LayerError(f"`padding` has {len(numbers)} numbers, the input has {axes} spatial axes", argument="padding")
-    return tuple((p, p) for p in numbers)
+def _numbers(values: Sequence[int]) -> str:
+    return ", ".join(map(str, dict.fromkeys(values)))
+
+
+def _grouped(x: Value, filters: int, groups: int) -> int:
+    """How many channels come in; raises `LayerError` where groups do not divide them or the filters."""
+    channels = _channels(x)
+    if channels % groups or (isinstance(filters, int) and filters % groups):
+        raise LayerError(
+            f"{channels} channels and {filters} filters do not divide into {groups} groups", argument="groups"
+        )
+    return channels
+
+
+def _channels(x: Value) -> int:
+    channels = x.shape[1]
+    if isinstance(channels, str):
+        raise LayerError(f"the number of channels, {channels}, has no fixed size")
+    return channels

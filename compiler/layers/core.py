@@ -152,6 +152,7 @@ class Builder:
 
 def masked(b: Builder, x: Value, axis: int = 1, fill: float = 0.0) -> Value:
     """x with `fill` at the steps of an axis that are padding, for a layer that takes steps together."""
+    need_floats(x)
     b.across_steps(x, axis)
     mask = b.mask(x, axis)
     return x if mask is None else Where()(mask, x, constant(fill, x.dtype))

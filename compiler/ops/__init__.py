@@ -5,7 +5,22 @@ Importing this package registers every op in `trine.compiler.ir.OPS`.
 
 from __future__ import annotations
 
-from . import activations, attention, conv, ctc, elementwise, linalg, losses, norm, optim, random, recurrent, reduce, shape
+from . import (
+    activations,
+    attention,
+    conv,
+    ctc,
+    elementwise,
+    linalg,
+    losses,
+    norm,
+    optim,
+    random,
+    recurrent,
+    reduce,
+    resize,
+    shape,
+)
 
 __all__ = [
     "activations",
@@ -20,5 +35,6 @@ __all__ = [
     "random",
     "recurrent",
     "reduce",
+    "resize",
     "shape",
 ]

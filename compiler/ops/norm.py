@@ -128,6 +128,33 @@ class LayerNormGrad(Op):
         return gx, sum_to(g * normal, scale.shape), sum_to(g, scale.shape)
 
 
+class GroupNorm(Op):
+    """(x - mean) / sqrt(var + eps) within each sample's groups of channels (axis 1) (Wu & He, 2018).
+
+    Then, with a scale and a shift per channel, scaled and shifted. With as many groups as channels this is
+    instance normalisation (Ulyanov et al., 2016).
+    """
+
+    groups: int
+    eps: float = 1e-5
+
+    def type(self, x: Type, scale: Type | None = None, shift: Type | None = None) -> Type:
+        channels = x.shape[1] if x.rank >= 2 else None
+        if not isinstance(channels, int) or channels % self.groups:
+            raise IRError(f"GroupNorm: the channels of {x} do not divide into {self.groups} groups")
+        if (scale is None) != (shift is None):
+            raise IRError("GroupNorm: a scale and a shift come together")
+        _columns("GroupNorm", x, *(v for v in (scale, shift) if v is not None))
+        return floating("GroupNorm", x)
+
+    def decompose(self, x: Value, scale: Value | None = None, shift: Value | None = None) -> Value:
+        grouped = reshape(x, (x.shape[0], self.groups, int(x.shape[1]) // self.groups, *x.shape[2:]))
+        axes = tuple(range(2, grouped.rank))
+        centred = grouped - Mean(axes)(grouped)
+        y = reshape(centred / Sqrt()(Mean(axes)(centred * centred) + self.eps), x.shape)
+        return y if scale is None or shift is None else y * _spread(scale, x) + _spread(shift, x)
+
+
 class RmsNorm(Op):
     """x / sqrt(mean(x²) + eps) * scale over the last axis (Zhang & Sennrich, 2019)."""
 

@@ -243,6 +243,11 @@ def zeros_like(x: Value) -> Value:
     return BroadcastTo(x.shape)(constant(0.0, x.dtype))
 
 
+def swap_axes(x: Value, a: int, b: int) -> Value:
+    """Two axes exchanged."""
+    return transpose(x, tuple(b if i == a else a if i == b else i for i in range(x.rank)))
+
+
 def swap_last(x: Value) -> Value:
     """The last two axes exchanged."""
     return transpose(x, (*range(x.rank - 2), x.rank - 1, x.rank - 2))

@@ -96,9 +96,22 @@ def test_batch_norm_keeps_the_statistics_of_torch(inputs: str, momentum: float) 
     assert not infer.updates
 
 
-def test_dropout_does_nothing_in_inference() -> None:
-    graph = network("[dropout: 0.5]", "x: 'float[3]'", mode="infer")
+@pytest.mark.parametrize("name", ["dropout", "spatial_dropout", "stochastic_depth"])
+def test_dropout_does_nothing_in_inference(name: str) -> None:
+    graph = network(f"[{name}: 0.5]", "x: 'float[3, 2, 2]'", mode="infer")
     assert list(graph.outputs.values()) == [graph.input("x")]
+
+
+def test_whole_channels_and_samples_are_dropped() -> None:
+    for layer, shape in (("spatial_dropout", ("N", 4, 1, 1)), ("stochastic_depth", ("N", 1, 1, 1))):
+        graph = network(f"[{layer}: 0.5]", "x: 'float[4, 3, 2]'")
+        assert graph.input(f"{layer}_1.uniform").shape == shape
+
+
+@pytest.mark.parametrize("layer", ["group_norm: 2", "instance_norm"])
+def test_scale_and_shift_of_groups_are_not_decayed(layer: str) -> None:
+    graph = network(f"[{layer}]", "x: 'float[4, 3, 2]'")
+    assert [(v.shape, input_of(v).decay) for v in graph.by_role("param")] == [((4,), False)] * 2
 
 
 # (loss, its arguments, the network's output, torch's loss of logits and targets, what the target is)
@@ -193,6 +206,12 @@ STEP_CASES: list[tuple[str, str, tuple[str, ...], str, Callable[..., Any]]] = [
     ("info_nce", "", VECTORS, "", lambda a, b: info_nce(a, b, 0.07)),
     ("info_nce", "{temperature: 0.5, symmetric: true}", VECTORS, "", lambda a, b: clip(a, b, 0.5)),
     ("info_nce", "{temperature: 2.0, normalize: false}", VECTORS, "", lambda a, b: info_nce(a, b, 2.0, False)),
+    (
+        "gaussian_kl", "", VECTORS, "",
+        lambda m, v: torch.distributions.kl_divergence(
+            torch.distributions.Normal(m, (v / 2).exp()), torch.distributions.Normal(0.0, 1.0)
+        ).sum(-1).mean(),
+    ),
     ("poisson", "log: false", ("positive[4]",), "float", lambda p, t: F.poisson_nll_loss(p, t, log_input=False)),
     ("gaussian_nll", "", ("float[1]", "positive[1]"), "float", lambda m, v, t: gaussian(m[:, 0], v[:, 0], t, 1e-6)),
     ("gaussian_nll", "{eps: 1.0}", ("float[4]", "positive[4]"), "float", lambda m, v, t: gaussian(m, v, t, 1.0)),

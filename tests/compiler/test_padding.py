@@ -10,6 +10,7 @@ from trine.backends.base import load
 from trine.compiler.build import build
 from trine.compiler.initialisers import initialise
 from trine.compiler.ir import input_of
+from trine.compiler.spec.diagnostics import SpecError
 from trine.compiler.spec.reader import read_string
 
 Array = Any
@@ -23,6 +24,8 @@ BODIES = {
     "pool": "{conv: 6}, relu, global_max_pool",
     "average": "{conv: {filters: 6, kernel: 4}}, global_avg_pool",
     "max_pool": "{max_pool: {kernel: 3, stride: 1, padding: same}}",
+    "avg_pool": "{avg_pool: {kernel: 3, stride: 1, padding: same}}",
+    "separable": "{separable_conv: 6}, {depthwise_conv: {kernel: 3, padding: causal}}",
     "lstm": "{lstm: {units: 5, layers: 2, bidirectional: true}}",
     "lstm last": "{lstm: {units: 5, bidirectional: true, returns: last}}",
     "gru": "{gru: {units: 5, layers: 2, bidirectional: true}}",
@@ -98,3 +101,30 @@ def test_losses_count_real_steps_alone(loss: str, target: str | None) -> None:
     assert float(whole["loss"]) == pytest.approx(mean, rel=1e-5)
     assert float(whole["loss/weight"]) == pytest.approx(steps)
     assert total / weight == pytest.approx(mean, rel=1e-5)
+
+
+def test_batch_norm_counts_real_steps_alone() -> None:
+    """Its statistics are those of all real steps, laid end to end as one row."""
+    spec = read_string(
+        "spec: 1\nmodel: {inputs: {x: 'int[T <= 16]'}, layers: [{embedding: {rows: 7, dim: 4}}, "
+        "{batch_norm: {}, as: n}, {linear: 7, as: y}]}\ntrain: {loss: {next_token: [y, x]}, optimizer: sgd}\n"
+    )
+    graph = build(spec, "train").graph
+    arrays = {input_of(v).name: initialise(v, 0) for v in graph.by_role("param", "buffer")}
+    made = load("numpy")
+    found = []
+    for rows in (padded(ROWS, 8), np.concatenate(ROWS)[None]):
+        state = made.state(arrays)
+        made.compile(graph, state)({"x": rows})
+        found.append(state.read())
+    for name in ("n.mean", "n.variance"):
+        np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-5, atol=1e-6)
+        assert not np.allclose(found[0][name], arrays[name])
+
+
+def test_statistics_over_padded_steps_are_refused() -> None:
+    for layer in ("instance_norm: {}", "group_norm: 2"):
+        layers = f"[{{embedding: {{rows: 7, dim: 4}}}}, {{{layer}}}]"
+        spec = read_string(f"spec: 1\nmodel: {{inputs: {{x: 'int[T <= 16]'}}, layers: {layers}}}\n")
+        with pytest.raises(SpecError, match="statistics over them would count it"):
+            build(spec)

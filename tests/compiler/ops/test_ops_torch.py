@@ -68,6 +68,16 @@ def max_pool_grad(op: Any, g: Any, x: Any, y: Any) -> Any:
     return torch.autograd.grad(max_pool(op, x), x, g)[0]
 
 
+def resize(op: Any, x: Any) -> Any:
+    """torch wants two axes before those to resize; one that is missing is of size one."""
+    wide = x if x.ndim == len(op.size) + 2 else x.unsqueeze(0)
+    if op.mode == "nearest":
+        return F.interpolate(wide, op.size, mode="nearest").reshape(*x.shape[: -len(op.size)], *op.size)
+    mode = ("linear", "bilinear", "trilinear")[len(op.size) - 1]
+    y = F.interpolate(wide, op.size, mode=mode, align_corners=False)
+    return y.reshape(*x.shape[: -len(op.size)], *op.size)
+
+
 def dropout(op: Any, x: Any, uniform: Any) -> Any:
     return x * (uniform >= op.rate) / (1 - op.rate)
 
@@ -201,6 +211,7 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "MaxPool": max_pool,
     "MaxPoolGrad": max_pool_grad,
     "AvgPool": avg_pool,
+    "Resize": resize,
     "Relu": lambda op, x: F.relu(x),
     "LeakyRelu": lambda op, x: F.leaky_relu(x, op.slope),
     "Elu": lambda op, x: F.elu(x, op.alpha),
@@ -235,6 +246,7 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "BatchNormTrain": batch_norm_train,
     "LayerNorm": lambda op, x, scale, shift: F.layer_norm(x, x.shape[-1:], scale, shift, op.eps),
     "LayerNormGrad": layer_norm_grad,
+    "GroupNorm": lambda op, x, *learned: F.group_norm(x, op.groups, *learned, eps=op.eps),
     "RmsNorm": lambda op, x, scale: F.rms_norm(x, x.shape[-1:], scale, op.eps),
     "Dropout": dropout,
     "Normal": lambda op, a, b: torch.sqrt(-2 * torch.log1p(-a)) * torch.cos(2 * torch.pi * b),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from trine.compiler.spec.diagnostics import Report, Span, SpecError, hint, nearest, suggest
 from trine.compiler.spec.reader import read
+from trine.compiler.spec.registry import LAYERS
 from trine.runtime.specs import check_spec
 
 FILES = {
@@ -568,13 +569,13 @@ error[E203]: `residual` argument `shortcut` expects `identity` or `project`, fou
 7 |     - residual: {shortcut: 3, layers: [relu]}
   |                            ^
 
-error[E203]: `conv` argument `padding` expects `same`, `valid`, a whole number of at least 0 or a list (a whole number of at least 0 each), found `sam`
+error[E203]: `conv` argument `padding` expects `same`, `valid`, `same_lower`, `causal`, a whole number of at least 0 or a list (a whole number of at least 0 or a list (a whole number of at least 0 each) each), found `sam`
  --> spec.yaml:8:35
   |
 8 |     - conv: {filters: 3, padding: sam}
   |                                   ^^^ did you mean `same`?
 
-error[E203]: `conv` argument `padding` expects `same`, `valid`, a whole number of at least 0 or a list (a whole number of at least 0 each), found -1
+error[E203]: `conv` argument `padding` expects `same`, `valid`, `same_lower`, `causal`, a whole number of at least 0 or a list (a whole number of at least 0 or a list (a whole number of at least 0 each) each), found -1
  --> spec.yaml:9:35
   |
 9 |     - conv: {filters: 3, padding: -1}
@@ -739,7 +740,8 @@ error[E210]: there is no layer or block `foo`
  --> spec.yaml:9:7
   |
 9 |     - foo
-  |       ^^^ expected one of `add`, `attention`, `avg_pool`, `batch_norm`, `class_token`, `concat`, `conv`, `dot`, `dropout`, `elu`, `embedding`, `flatten` and 33 more""",
+  |       ^^^ """
+        + hint("foo", LAYERS),
     ),
     "an unknown layer of several inputs": (
         """\

@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-import trine
 from trine.compiler.spec.diagnostics import Report, Span, SpecError
 from trine.compiler.spec.reader import interpret, read
 from trine.compiler.spec.source import from_plain, read_text
-from trine.runtime.specs import check_spec
+from trine.runtime.specs import check_spec, zoo
 
 CHUNKS, PER_CHUNK = 20, 250
 SECONDS = 2.0
@@ -115,7 +114,7 @@ x-note: &note {a: 1}
 x-more: {<<: *note, b: [1, 2.5, .inf, ~, true, 'q']}
 """,
 ]
-SPECS = [path.read_text() for path in sorted((Path(trine.__file__).parent / "specs").rglob("*.yaml"))] + LARGER
+SPECS = [path.read_text() for path in zoo().values()] + LARGER
 
 JUNK = [
     "$(", "$(1 / 0)", "$nothing", "$", "$$", "*", "*a", "&a", "&a x", "!", "!!int 3", "!x", "\t", "\0", "\x1b", "\u2028", "\x85", "\ufeff", "é", "語", "🜁", "\u202e",
