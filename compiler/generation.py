@@ -91,7 +91,7 @@ def shared(graph: Graph, varying: set[str]) -> tuple[Graph | None, Graph]:
     begin = Graph(
         f"{graph.name}/begin", (*graph.inputs, *kept.values()), {}, {input_of(k).name: v for v, k in kept.items()}
     ).prune_inputs()
-    memo: dict[Value, Replacement] = {v: v for v in graph.inputs} | kept
+    memo: dict[Value, Replacement] = {**{v: v for v in graph.inputs}, **kept}
     for v in order(graph.roots, memo):
         memo[v] = v if isinstance(v.op, Input | Const) else mapped(v, memo)
     step = with_roots(graph, memo)

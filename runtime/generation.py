@@ -83,7 +83,8 @@ class Generator:
         if self.beams > 1:
             feeds[PARENTS] = np.asarray(parents if parents is not None else range(self.beams), np.int64)
         self.position += 1
-        return self._step(feeds)[self.decoder.output][:, 0]
+        logits: Array = self._step(feeds)[self.decoder.output][:, 0]
+        return logits
 
     def _program(self, sizes: Mapping[str, int]) -> tuple[State, Executable | None, Executable]:
         """The graphs compiled for some sizes, and their state with empty caches."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from ...compiler.ir import Array
@@ -19,8 +18,10 @@ def read_initializers(path: Path) -> dict[str, Array]:
     """
     try:
         model = onnx.load_model(path, load_external_data=False)
-    except DecodeError as error:
-        raise ValueError("it is not a protocol buffer of a model") from error
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's own kinds of errors are no part of its interface
+        raise ValueError(f"it is not a protocol buffer of a model: {error}") from error
     found: dict[str, Array] = {}
     for tensor in model.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..ir import DType, IRError, Op, Type, Value, constant
+from ..ir import Array, DType, IRError, Op, Type, Value, constant
 from .elementwise import Abs, And, Cast, Cos, Less, Not, Sin, Where, broadcast, floating
 from .linalg import MatMul
 from .reduce import Softmax
@@ -163,10 +163,10 @@ class Sinusoids(Op):
         return Concat(-1)(Sin()(angles), Cos()(angles))
 
 
-def alibi_slopes(heads: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def alibi_slopes(heads: int) -> Array:
     """How fast attention falls off with distance in each head (Press et al., 2021)."""
     power = 2 ** math.floor(math.log2(heads))
-    slopes = 2.0 ** (-8.0 * np.arange(1, power + 1) / power)
+    slopes: Array = 2.0 ** (-8.0 * np.arange(1, power + 1) / power)
     if power < heads:
         between = 2.0 ** (-8.0 * np.arange(1, 2 * power + 1) / (2 * power))
         slopes = np.concatenate([slopes, between[0::2][: heads - power]])
