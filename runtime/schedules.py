@@ -118,7 +118,8 @@ class Polynomial(Schedule):
     floor: float
 
     def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        return self.floor + (1 - self.floor) * (1 - _progress(step, warm, total, "polynomial")) ** self.power
+        left = 1 - _progress(step, warm, total, "polynomial")
+        return self.floor + (1 - self.floor) * math.pow(left, self.power)
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Exponential(Schedule):
     every: Time
 
     def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        return self.gamma ** (step / max(_steps(self.every, total, per_epoch, "every"), 1))
+        return math.pow(self.gamma, step / max(_steps(self.every, total, per_epoch, "every"), 1))
 
 
 @dataclass(frozen=True)
