@@ -134,7 +134,7 @@ class Generator:
             logits = self._read(known)
 
     def _read(self, prompt: Sequence[int]) -> Array:
-        found = None
+        found: Array | None = None
         for token in prompt:
             found = self.step([token] * self.beams)[0]
         if found is None:

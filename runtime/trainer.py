@@ -79,6 +79,7 @@ class Trainer:
         self.transfer = transferred(spec, {name: first[name] for name in self._held()})
         if self.transfer is not None:
             first |= self.transfer.arrays
+        first |= {f"{AVERAGE}{name}": first[name] for name in self._held() if f"{AVERAGE}{name}" in first}
         self.state = backend.state(first)
         self.step_graph = main
         self.executable = backend.compile(main, self.state)
