@@ -196,7 +196,7 @@ def show(spec: str, overrides: Sequence[str], stage: str | None, as_json: bool) 
     from .runtime.artefacts import is_artefact
     from .runtime.model import load
     from .runtime.specs import open_spec
-    from .views import settings, settings_table, steps_table
+    from .views import parameter_rows, parameters_table, settings, settings_table, steps_table
 
     opened = load(spec).spec if is_artefact(spec) else open_spec(spec, overrides)
     if stage:
@@ -213,12 +213,22 @@ def show(spec: str, overrides: Sequence[str], stage: str | None, as_json: bool) 
             }
             for s in network.steps
         ]
-        print_json({"settings": [vars(s) for s in settings(opened)], "steps": steps})
+        rows = parameter_rows(opened, network) if opened.sections.train else []
+        print_json(
+            {
+                "settings": [vars(s) for s in settings(opened)],
+                "steps": steps,
+                "parameters": [vars(row) for row in rows],
+            }
+        )
         return
     console = out()
     console.print(settings_table(opened))
     console.print()
     console.print(steps_table(network))
+    if opened.sections.train is not None:
+        console.print()
+        console.print(parameters_table(parameter_rows(opened, network)))
 
 
 def _stage(source: str, overrides: Sequence[str], stage: str) -> str:

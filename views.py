@@ -21,6 +21,7 @@ from .compiler.spec.registry import Call
 from .compiler.spec.sections import Sections
 from .compiler.spec.signatures import spec_type
 from .compiler.spec.source import Node
+from .compiler.training import decay_of, group_of
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -107,6 +108,46 @@ def steps_table(network: Network) -> Table:
     for step in network.steps:
         arguments = ", ".join(f"{k}={_argument(v)}" for k, v in step.call.args.items() if v is not None)
         table.add_row(Text(step.path), Text(step.call.name), Text(arguments), Text(step.span.short, style="dim"))
+    return table
+
+
+@dataclass(frozen=True)
+class ParameterRow:
+    """A parameter and how it is trained: its shape, how it starts, a factor on the learning rate, weight decay."""
+
+    parameter: str
+    shape: list[int | str]
+    start: str
+    rate: float | str
+    decay: float
+
+
+def parameter_rows(spec: Spec, network: Network) -> list[ParameterRow]:
+    """Each parameter as training has it; a rate is `frozen`, or a factor and until when it is frozen."""
+    train = spec.sections.train
+    assert train is not None
+    default = float(getattr(train.optimizer(), "decay", 0.0))
+    rows = []
+    for value in network.graph.by_role("param"):
+        declared = input_of(value)
+        group = group_of(declared.name, train)
+        own = None if group is None else train.groups[group]
+        rate: float | str = 1.0 if own is None else own.lr
+        if own is not None and own.freeze is not False:
+            rate = "frozen" if own.freeze is True else f"{own.lr:g} after {own.freeze}"
+        start = str(declared.init) if declared.init else "zeros"
+        frozen = own is not None and own.freeze is True
+        decay = 0.0 if frozen else decay_of(value, train, default)
+        rows.append(ParameterRow(declared.name, list(value.shape), start, rate, decay))
+    return rows
+
+
+def parameters_table(rows: Sequence[ParameterRow]) -> Table:
+    table = _table("parameter", "shape", "start", "rate", "weight decay")
+    for row in rows:
+        shape = f"[{', '.join(map(str, row.shape))}]"
+        rate = row.rate if isinstance(row.rate, str) else f"{row.rate:g}"
+        table.add_row(Text(row.parameter), Text(shape), Text(row.start), Text(rate), Text(f"{row.decay:g}"))
     return table
 
 

@@ -31,7 +31,7 @@ from .table import (
     text_column,
 )
 
-__all__ = ["csv", "from_arrays", "idx", "npz", "sklearn", "text"]
+__all__ = ["csv", "from_arrays", "idx", "npz", "pydoc", "sklearn", "text"]
 
 MAX_CELL = 10_000_000
 EXACT = 2**53
@@ -91,6 +91,22 @@ def text(target: str, folder: Path, *, encoding: str = "utf-8", skip_blank: bool
     if skip_blank:
         lines = [line for line in lines if line.strip()]
     return make_table({"text": text_column(lines, np.zeros(len(lines), np.bool_))}, path.name)
+
+
+@SOURCES.register
+def pydoc(target: str, folder: Path) -> Table:
+    """The lines of the texts of Python's own reference, which the standard library carries, in one column, `text`.
+
+    `pydoc:topics` is all of them, in the order of their names.
+
+    Example: source: pydoc:topics
+    """
+    if target != "topics":
+        raise DataError(f"`pydoc` has no texts `{target}`: there is `pydoc:topics`")
+    from pydoc_data.topics import topics
+
+    lines = [line for name in sorted(topics) for line in topics[name].splitlines()]
+    return make_table({"text": text_column(lines, np.zeros(len(lines), np.bool_))}, "pydoc")
 
 
 def _read(path: Path) -> bytes:

@@ -86,6 +86,8 @@ def check_export(model: Model, path: Path, sizes: list[dict[str, int]]) -> onnx.
 SIZES = [{"N": 1, "T": 7}, {"N": 4, "T": 9}]
 TWO = "x: 'float[3]', y: 'float[3]'"
 
+IDS = "{embedding: {rows: 6, dim: 4}}"
+
 # Layers by name, on the inputs they are for; `LAYERS` holds no other.
 LAYER_SPECS: dict[str, tuple[str, str]] = {
     **{
@@ -137,6 +139,18 @@ LAYER_SPECS: dict[str, tuple[str, str]] = {
     "concat": (TWO, "[{concat: [x, y]}]"),
     "dot": (TWO, "[{dot: [x, y]}]"),
     "residual": ("x: 'float[3]'", "[{residual: [{linear: 3}, tanh]}]"),
+    "lstm": ("x: 'int[T]'", f"[{IDS}, {{lstm: {{units: 3, layers: 2, bidirectional: true}}}}, {{lstm: 2}}]"),
+    "gru": ("x: 'int[T]'", f"[{IDS}, {{gru: {{units: 3, bidirectional: true, returns: last}}}}]"),
+    "rnn": ("x: 'float[T, 3]'", "[{rnn: 4}, {rnn: {units: 2, activation: relu, bidirectional: true}}]"),
+    "attention": (
+        "x: 'int[T]'",
+        f"[{IDS}, {{attention: {{heads: 2, positions: alibi}}}}, "
+        "{attention: {heads: 2, kv_heads: 1, causal: true, positions: rotary, window: 3}}]",
+    ),
+    "positions": ("x: 'int[T <= 16]'", f"[{IDS}, positions, {{positions: sinusoidal}}]"),
+    "patch_embedding": ("x: 'float[3, 4, 6]'", "[{patch_embedding: {dim: 4, size: 2}}]"),
+    "class_token": ("x: 'float[5, 3]'", "[class_token]"),
+    "gaussian": (TWO, "[{gaussian: [x, y]}]"),
 }  # fmt: skip
 
 
