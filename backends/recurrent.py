@@ -1,7 +1,9 @@
 """Recurrences as loops, for the backends that run Python: `xp` is the module `numpy` or `torch`.
 
 Both have the few functions these loops are made of, by the same names. Shapes and outputs are those of the scans in
-`compiler/ops/recurrent.py`; a file that `trine compile` writes holds a copy of the functions that it calls.
+`compiler/ops/recurrent.py`; inside, time goes first, so that what a step reads and writes lies together, and what does
+not need the step before is computed for all steps at once. A file that `trine compile` writes holds a copy of the
+functions that it calls.
 """
 
 from __future__ import annotations
@@ -9,45 +11,52 @@ from __future__ import annotations
 from typing import Any
 
 NAMES = (
-    "shifted", "lstm_scan", "lstm_scan_grad", "gru_scan", "gru_scan_grad", "rnn_scan", "rnn_scan_grad",
+    "lstm_scan", "lstm_scan_grad", "gru_scan", "gru_scan_grad", "rnn_scan", "rnn_scan_grad", "shifted", "time_first",
 )  # fmt: skip
 
 
+def time_first(xp: Any, x: Any) -> Any:
+    """A copy of [N, T, …] as [T, N, …]."""
+    turned = xp.swapaxes(x, 0, 1)
+    copied = xp.empty(turned.shape, dtype=x.dtype, device=x.device)
+    copied[...] = turned
+    return copied
+
+
 def shifted(xp: Any, states: Any, first: Any, reverse: bool) -> Any:
-    """The state before each step, [N, T, units]."""
-    start = first[:, None]
-    return xp.concatenate([states[:, 1:], start] if reverse else [start, states[:, :-1]], axis=1)
+    """The state before each step, [T, N, units]."""
+    start = first[None]
+    return xp.concatenate([states[1:], start] if reverse else [start, states[:-1]], axis=0)
 
 
 def lstm_scan(xp: Any, z: Any, recurrent: Any, h: Any, c: Any, mask: Any = None, reverse: bool = False) -> Any:
     """The states, cells and gates of an LSTM."""
     steps, units = z.shape[1], h.shape[1]
-    gates = xp.empty_like(z)
-    hs = xp.empty_like(z[:, :, :units])
+    gates = time_first(xp, z)
+    hs = xp.empty_like(gates[:, :, :units])
     cs = xp.empty_like(hs)
     turned = recurrent.T
+    # sigmoid(a) = tanh(a / 2) / 2 + 1/2: one call for all four gates
+    scale = xp.full_like(gates[0, 0], 0.5)
+    scale[2 * units : 3 * units] = 1.0
     for t in range(steps - 1, -1, -1) if reverse else range(steps):
-        a = z[:, t] + h @ turned
-        # sigmoid(a) = tanh(a / 2) / 2 + 1/2: one call for all four gates
-        a[:, : 2 * units] *= 0.5
-        a[:, 3 * units :] *= 0.5
+        a, after, state = gates[t], cs[t], hs[t]
+        a += h @ turned
+        a *= scale
         xp.tanh(a, out=a)
-        for gate in (a[:, : 2 * units], a[:, 3 * units :]):
-            gate *= 0.5
-            gate += 0.5
-        gates[:, t] = a
+        a *= scale
+        a += 1.0 - scale
         i, f, g, o = (a[:, k * units : (k + 1) * units] for k in range(4))
-        after = f * c
+        xp.multiply(f, c, out=after)
         after += i * g
-        state = xp.tanh(after)
+        xp.tanh(after, out=state)
         state *= o
         if mask is not None:
             real = mask[:, t, None]
-            state, after = xp.where(real, state, h), xp.where(real, after, c)
+            state[...] = xp.where(real, state, h)
+            after[...] = xp.where(real, after, c)
         h, c = state, after
-        hs[:, t] = h
-        cs[:, t] = c
-    return hs, cs, gates
+    return xp.swapaxes(hs, 0, 1), xp.swapaxes(cs, 0, 1), xp.swapaxes(gates, 0, 1)
 
 
 def lstm_scan_grad(
@@ -56,49 +65,68 @@ def lstm_scan_grad(
     """The gradients of `lstm_scan` in z, the recurrent weight and the first state and cell."""
     *masks, hs, cs, gates = rest
     steps, units = z.shape[1], h.shape[1]
-    befores = shifted(xp, cs, c, reverse)
-    gz = xp.empty_like(gates)
+    gh, gc, hs, cs, gates = (xp.swapaxes(x, 0, 1) for x in (gh, gc, hs, cs, gates))
+    gz = xp.empty(gates.shape, dtype=z.dtype, device=z.device)
+    i, f, g, o = (gates[:, :, k * units : (k + 1) * units] for k in range(4))
+    bent = xp.tanh(cs)
+    through = o * (1.0 - bent * bent)
+    slopes = gates * (1.0 - gates)
+    factors = xp.concatenate(
+        [
+            slopes[:, :, :units] * g,
+            slopes[:, :, units : 2 * units] * shifted(xp, cs, c, reverse),
+            i * (1.0 - g * g),
+            slopes[:, :, 3 * units :] * bent,
+        ],
+        axis=2,
+    )
     dh, dc = xp.zeros_like(h), xp.zeros_like(c)
     for t in range(steps) if reverse else range(steps - 1, -1, -1):
-        i, f, g, o = (gates[:, t, k * units : (k + 1) * units] for k in range(4))
-        dh = dh + gh[:, t]
-        dc = dc + gc[:, t]
-        bent = xp.tanh(cs[:, t])
-        inner = dc + dh * o * (1.0 - bent * bent)
-        da = gz[:, t]
-        da[:, :units] = inner * g * i * (1.0 - i)
-        da[:, units : 2 * units] = inner * befores[:, t] * f * (1.0 - f)
-        da[:, 2 * units : 3 * units] = inner * i * (1.0 - g * g)
-        da[:, 3 * units :] = dh * bent * o * (1.0 - o)
+        da, factor = gz[t], factors[t]
+        dh = dh + gh[t]
+        dc = dc + gc[t]
+        inner = dc + dh * through[t]
+        for k in range(3):
+            part = slice(k * units, (k + 1) * units)
+            xp.multiply(inner, factor[:, part], out=da[:, part])
+        xp.multiply(dh, factor[:, 3 * units :], out=da[:, 3 * units :])
         if masks:
             real = masks[0][:, t, None]
             da *= real
-            dh, dc = xp.where(real, da @ recurrent, dh), xp.where(real, inner * f, dc)
+            dh, dc = xp.where(real, da @ recurrent, dh), xp.where(real, inner * f[t], dc)
         else:
-            dh, dc = da @ recurrent, inner * f
+            dh, dc = da @ recurrent, inner * f[t]
     before = shifted(xp, hs, h, reverse).reshape(-1, units)
-    return gz, gz.reshape(-1, 4 * units).T @ before, dh, dc
+    return xp.swapaxes(gz, 0, 1), gz.reshape(-1, 4 * units).T @ before, dh, dc
 
 
 def gru_scan(xp: Any, z: Any, recurrent: Any, bias: Any, h: Any, mask: Any = None, reverse: bool = False) -> Any:
     """The states, gates and candidates of a GRU."""
     steps, units = z.shape[1], h.shape[1]
-    gates = xp.empty_like(z)
-    hs = xp.empty_like(z[:, :, :units])
+    gates = time_first(xp, z)
+    hs = xp.empty_like(gates[:, :, :units])
     candidates = xp.empty_like(hs)
     turned = recurrent.T
     for t in range(steps - 1, -1, -1) if reverse else range(steps):
-        a, step = gates[:, t], h @ turned
-        a[:, : 2 * units] = xp.tanh((z[:, t, : 2 * units] + step[:, : 2 * units]) * 0.5)
-        a[:, : 2 * units] *= 0.5
-        a[:, : 2 * units] += 0.5
-        candidates[:, t] = step[:, 2 * units :] + bias
-        n = xp.tanh(z[:, t, 2 * units :] + a[:, :units] * candidates[:, t])
-        a[:, 2 * units :] = n
-        state = n + a[:, units : 2 * units] * (h - n)
-        h = state if mask is None else xp.where(mask[:, t, None], state, h)
-        hs[:, t] = h
-    return hs, gates, candidates
+        a, state, step = gates[t], hs[t], h @ turned
+        # sigmoid(a) = tanh(a / 2) / 2 + 1/2
+        both = a[:, : 2 * units]
+        both += step[:, : 2 * units]
+        both *= 0.5
+        xp.tanh(both, out=both)
+        both *= 0.5
+        both += 0.5
+        r, u, n = (a[:, k * units : (k + 1) * units] for k in range(3))
+        xp.add(step[:, 2 * units :], bias, out=candidates[t])
+        n += r * candidates[t]
+        xp.tanh(n, out=n)
+        xp.subtract(h, n, out=state)
+        state *= u
+        state += n
+        if mask is not None:
+            state[...] = xp.where(mask[:, t, None], state, h)
+        h = state
+    return xp.swapaxes(hs, 0, 1), xp.swapaxes(gates, 0, 1), xp.swapaxes(candidates, 0, 1)
 
 
 def gru_scan_grad(
@@ -107,25 +135,31 @@ def gru_scan_grad(
     """The gradients of `gru_scan` in z, the recurrent weight, the recurrent bias and the first state."""
     *masks, hs, gates, candidates = rest
     steps, units = z.shape[1], h.shape[1]
+    gh, hs, gates, candidates = (xp.swapaxes(x, 0, 1) for x in (gh, hs, gates, candidates))
+    # what reaches z, and what the product with the state
+    gz, gs = (xp.empty(gates.shape, dtype=z.dtype, device=z.device) for _ in range(2))
     befores = shifted(xp, hs, h, reverse)
-    gz, gs = xp.empty_like(gates), xp.empty_like(gates)  # what reaches z, and the product with the state
+    r, u, n = (gates[:, :, k * units : (k + 1) * units] for k in range(3))
+    new = (1.0 - u) * (1.0 - n * n)
+    reset = candidates * r * (1.0 - r)
+    update = (befores - n) * u * (1.0 - u)
     dh = xp.zeros_like(h)
     for t in range(steps) if reverse else range(steps - 1, -1, -1):
-        r, u, n = (gates[:, t, k * units : (k + 1) * units] for k in range(3))
-        dh = dh + gh[:, t]
-        dn = dh * (1.0 - u) * (1.0 - n * n)
-        da, ds = gz[:, t], gs[:, t]
-        da[:, :units] = dn * candidates[:, t] * r * (1.0 - r)
-        da[:, units : 2 * units] = dh * (befores[:, t] - n) * u * (1.0 - u)
+        da, ds = gz[t], gs[t]
+        dh = dh + gh[t]
+        dn = dh * new[t]
+        xp.multiply(dn, reset[t], out=da[:, :units])
+        xp.multiply(dh, update[t], out=da[:, units : 2 * units])
         da[:, 2 * units :] = dn
         if masks:
             da *= masks[0][:, t, None]
         ds[:, : 2 * units] = da[:, : 2 * units]
-        ds[:, 2 * units :] = da[:, 2 * units :] * r
-        back = ds @ recurrent + dh * u
+        xp.multiply(da[:, 2 * units :], r[t], out=ds[:, 2 * units :])
+        back = ds @ recurrent
+        back += dh * u[t]
         dh = back if not masks else xp.where(masks[0][:, t, None], back, dh)
     flat = gs.reshape(-1, 3 * units)
-    return gz, flat.T @ befores.reshape(-1, units), flat[:, 2 * units :].sum(0), dh
+    return xp.swapaxes(gz, 0, 1), flat.T @ befores.reshape(-1, units), flat[:, 2 * units :].sum(0), dh
 
 
 def rnn_scan(
@@ -133,14 +167,19 @@ def rnn_scan(
 ) -> Any:
     """The states of a plain recurrent layer."""
     steps = z.shape[1]
-    hs = xp.empty_like(z)
+    hs = time_first(xp, z)
     turned = recurrent.T
     for t in range(steps - 1, -1, -1) if reverse else range(steps):
-        state = z[:, t] + h @ turned
-        state = state.clip(min=0) if relu else xp.tanh(state)
-        h = state if mask is None else xp.where(mask[:, t, None], state, h)
-        hs[:, t] = h
-    return (hs,)
+        state = hs[t]
+        state += h @ turned
+        if relu:
+            state *= state > 0
+        else:
+            xp.tanh(state, out=state)
+        if mask is not None:
+            state[...] = xp.where(mask[:, t, None], state, h)
+        h = state
+    return (xp.swapaxes(hs, 0, 1),)
 
 
 def rnn_scan_grad(
@@ -149,15 +188,16 @@ def rnn_scan_grad(
     """The gradients of `rnn_scan` in z, the recurrent weight and the first state."""
     *masks, hs = rest
     steps, units = z.shape[1], h.shape[1]
-    gz = xp.empty_like(hs)
+    gh, hs = (xp.swapaxes(x, 0, 1) for x in (gh, hs))
+    gz = xp.empty(hs.shape, dtype=z.dtype, device=z.device)
+    slopes = hs > 0 if relu else 1.0 - hs * hs
     dh = xp.zeros_like(h)
     for t in range(steps) if reverse else range(steps - 1, -1, -1):
-        state = hs[:, t]
-        dh = dh + gh[:, t]
-        gz[:, t] = dh * (state > 0) if relu else dh * (1.0 - state * state)
+        dh = dh + gh[t]
+        xp.multiply(dh, slopes[t], out=gz[t])
         if masks:
-            gz[:, t] *= masks[0][:, t, None]
-        back = gz[:, t] @ recurrent
+            gz[t] *= masks[0][:, t, None]
+        back = gz[t] @ recurrent
         dh = back if not masks else xp.where(masks[0][:, t, None], back, dh)
     before = shifted(xp, hs, h, reverse).reshape(-1, units)
-    return gz, gz.reshape(-1, units).T @ before, dh
+    return xp.swapaxes(gz, 0, 1), gz.reshape(-1, units).T @ before, dh

@@ -205,10 +205,10 @@ EMIT: dict[type[Op], Emit] = {
         "max_pool_grad", "windows", "pad", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"
     ),
     c.AvgPool: Emit("fresh", _avg_pool, ("windows", "pad", "window_sum")),
-    rec.LstmScan: _scan("lstm_scan"), rec.LstmScanGrad: _scan("lstm_scan_grad", "shifted"),
-    rec.GruScan: _scan("gru_scan"), rec.GruScanGrad: _scan("gru_scan_grad", "shifted"),
-    rec.RnnScan: _scan("rnn_scan"), rec.RnnScanGrad: _scan("rnn_scan_grad", "shifted"),
-    rec.ReluScan: _scan("rnn_scan", extra=", relu=True"),
+    rec.LstmScan: _scan("lstm_scan", "time_first"), rec.LstmScanGrad: _scan("lstm_scan_grad", "shifted"),
+    rec.GruScan: _scan("gru_scan", "time_first"), rec.GruScanGrad: _scan("gru_scan_grad", "shifted"),
+    rec.RnnScan: _scan("rnn_scan", "time_first"), rec.RnnScanGrad: _scan("rnn_scan_grad", "shifted"),
+    rec.ReluScan: _scan("rnn_scan", "time_first", extra=", relu=True"),
     rec.ReluScanGrad: _scan("rnn_scan_grad", "shifted", extra=", relu=True"),
 }  # fmt: skip
 

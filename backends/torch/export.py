@@ -106,7 +106,14 @@ def _type_words(t: Type) -> str:
 
 
 def _kernels(forward: str) -> list[str]:
-    return [name for name in FUNCTIONS if re.search(rf"\b{name}\(", forward)]
+    """The functions that a text calls, and those that these call."""
+    texts, found = [forward], set()
+    while texts:
+        text = texts.pop()
+        new = {name for name in FUNCTIONS if name not in found and re.search(rf"\b{name}\(", text)}
+        texts += [inspect.getsource(FUNCTIONS[name]) for name in new]
+        found |= new
+    return [name for name in FUNCTIONS if name in found]
 
 
 def _imports(forward: str) -> str:
