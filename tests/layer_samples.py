@@ -11,8 +11,11 @@ import pytest
 import trine.compiler.training  # noqa: F401 (registers layers, losses, optimizers)
 from trine.compiler.build import build
 from trine.compiler.initialisers import initialise
-from trine.compiler.ir import DType, Graph, input_of
-from trine.compiler.rewrite import with_precision
+from trine.compiler.ir import DType, Graph, Input, Op, constant, input_of
+from trine.compiler.ops.losses import SquaredError
+from trine.compiler.ops.reduce import Mean
+from trine.compiler.ops.shape import reshape
+from trine.compiler.rewrite import bind, retype, with_precision
 from trine.compiler.spec.reader import read_string
 
 torch = pytest.importorskip("torch")
@@ -45,6 +48,22 @@ def feeds_of(graph: Graph, seed: int = 0, below: int = 3) -> dict[str, Array]:
         else:
             feeds[op.name] = rng.integers(0, below, shape)
     return feeds
+
+
+def learning(graph: Graph) -> Graph:
+    """The graph with what it reads as parameters: layers without weights have something to train."""
+
+    def change(op: Op) -> Op:
+        learned = isinstance(op, Input) and op.role == "data" and op.t.dtype.floating
+        return Input(op.name, op.t, "param") if learned else op
+
+    changed = retype(bind(graph, SIZES), change)
+    (output,) = changed.outputs.values()
+    target = Input("target", output.type)()
+    error = SquaredError()(output, target)
+    loss = reshape(Mean(tuple(range(error.rank)))(error), ())
+    outputs = {"loss": loss, "loss/total": loss, "loss/weight": constant(1.0, loss.dtype)}
+    return Graph(changed.name, (*changed.inputs, target), outputs, changed.updates)
 
 
 # (layers, inputs, what torch makes of it): `w` are the parameters, buffers and random numbers by name.

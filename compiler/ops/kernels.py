@@ -115,6 +115,7 @@ def fold(g: Array, size: tuple[int, ...], stride: tuple[int, ...], dilation: tup
 
 def scatter_add(g: Array, index: Array, axis: int, dim: int) -> Array:
     """The adjoint of `np.take(x, index, axis)`: add each slice of g to the place it was taken from."""
+    index = np.asarray(index)
     lead, tail = g.shape[:axis], g.shape[axis + index.ndim :]
     rows = np.moveaxis(g.reshape(*lead, index.size, *tail), axis, 0).reshape(index.size, -1)
     flat = np.zeros((dim, rows.shape[1]), g.dtype)

@@ -13,15 +13,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import trine.runtime  # noqa: F401 (registers schedules and metrics)
-from layer_samples import LAYER_CASES, SIZES, Torch, feeds_of, network
+from layer_samples import LAYER_CASES, Torch, feeds_of, learning, network
 from torch import nn
 from trine.backends.base import load
 from trine.compiler.initialisers import initialise
-from trine.compiler.ir import DType, Graph, Input, Op, constant, input_of
-from trine.compiler.ops.losses import SquaredError
-from trine.compiler.ops.reduce import Mean
-from trine.compiler.ops.shape import reshape
-from trine.compiler.rewrite import bind, retype
+from trine.compiler.ir import DType, input_of
 from trine.compiler.spec.reader import read_string
 from trine.compiler.training import train_step, training
 
@@ -208,22 +204,6 @@ def test_a_hundred_steps_agree(net: Any, optimizer: str) -> None:
     now = held.read()
     for name, tensor in tensors.items():
         np.testing.assert_allclose(now[name], tensor.detach().numpy(), rtol=1e-9, atol=1e-9, err_msg=name)
-
-
-def learning(graph: Graph) -> Graph:
-    """The graph with what it reads as parameters: layers without weights have something to train."""
-
-    def change(op: Op) -> Op:
-        learned = isinstance(op, Input) and op.role == "data" and op.t.dtype.floating
-        return Input(op.name, op.t, "param") if learned else op
-
-    changed = retype(bind(graph, SIZES), change)
-    (output,) = changed.outputs.values()
-    target = Input("target", output.type)()
-    error = SquaredError()(output, target)
-    loss = reshape(Mean(tuple(range(error.rank)))(error), ())
-    outputs = {"loss": loss, "loss/total": loss, "loss/weight": constant(1.0, loss.dtype)}
-    return Graph(changed.name, (*changed.inputs, target), outputs, changed.updates)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
