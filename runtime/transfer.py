@@ -68,7 +68,7 @@ def transferred(spec: Spec, state: Mapping[str, Array]) -> Transfer | None:
             "`map` says what parameters are called there",
             train.spans.get("init_from"),
         )
-    return Transfer(asked.path, taken, left, tuple(name for name in found if name not in used))
+    return Transfer(asked.path, taken, left, tuple(sorted(found.keys() - used)))
 
 
 def mapped_name(name: str, asked: InitFrom) -> str:

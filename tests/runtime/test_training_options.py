@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from trine.backends.base import load
 from trine.compiler.spec.reader import read_string
 from trine.runtime.averages import ema, swa
-from trine.runtime.checkpoints import ArtefactError
+from trine.runtime.checkpoints import ArtefactError, Checkpoint
 from trine.runtime.data import DataError
 from trine.runtime.progress import Silent
 from trine.runtime.trainer import Trainer
@@ -143,6 +144,31 @@ def test_accumulated_steps_have_averages_and_groups_too() -> None:
     whole.fit()
     for name, array in whole.weights().items():
         np.testing.assert_allclose(parts.weights()[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "onnx"])
+def test_runs_with_every_option_resume_to_the_same_bytes(backend: str) -> None:
+    extra = (
+        "groups: [{match: p.bias, freeze: 2ep}, {match: 'first.*', lr: 0.5}]\n  average: {ema: 0.9}\n"
+        "  penalty: {l1: 0.001}\n  max_norm: 2.0\n  schedule: {plateau: {patience: 1, factor: 0.5}}\n"
+        "  early_stopping: {patience: 50}"
+    )
+    whole = trainer(extra, "{adafactor: {lr: 0.05}}", backend)
+    saved: dict[int, Checkpoint] = {}
+    after = whole._after_batch
+
+    def keep() -> None:
+        after()
+        saved[whole.position.batches] = Checkpoint(replace(whole.position), whole.state.read(), dict(whole.best))
+
+    whole._after_batch = keep  # type: ignore[method-assign]
+    whole.fit()
+    for stop in (4, 7, 11):
+        again = trainer(extra, "{adafactor: {lr: 0.05}}", backend)
+        again.resume(saved[stop])
+        again.fit()
+        for name, array in whole.state.read().items():
+            np.testing.assert_array_equal(again.state.read()[name], array, err_msg=f"{name} from {stop}")
 
 
 def test_shares_of_averages() -> None:
