@@ -14,7 +14,7 @@ import pytest
 import trine
 
 ROOT = Path(trine.__file__).parent
-SHIPPED = ("compiler", "backends", "runtime", "specs")
+SHIPPED = ("cli", "compiler", "backends", "runtime", "specs")
 
 
 @pytest.fixture(scope="module")

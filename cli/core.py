@@ -1,0 +1,86 @@
+"""What the commands share: the group, options, where things are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..compiler.spec.diagnostics import Report
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Command(click.Command):
+    """A command whose help keeps the lines of its example."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        text, _, example = (self.help or "").partition("\n\nExample:")
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(text.strip())
+        if example:
+            formatter.write_paragraph()
+            with formatter.section("Example"):
+                for line in example.strip().splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line.strip()}\n")
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="trine", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Trine: a compiler for neural networks declared in YAML.
+
+    A SPEC is a file, or `zoo:<family>/<name>` for one that ships with trine.
+    """
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    return cli.command(name, cls=Command)
+
+
+spec_argument = click.argument("spec")
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="A.B=VALUE",
+    help="Override a value of the spec; may be given several times.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to read.")
+backend_option = click.option(
+    "--backend",
+    default="numpy",
+    show_default=True,
+    help="What runs the network: numpy, torch (torch:cuda names a device) or onnx.",
+)
+
+
+def out() -> Console:
+    """Where results are printed."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def err() -> Console:
+    """Where messages are printed."""
+    from rich.console import Console
+
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+
+
+def print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+
+
+def show_report(report: Report) -> None:
+    from ..views import print_report
+
+    print_report(err(), report)

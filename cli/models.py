@@ -1,0 +1,199 @@
+"""Commands on models: compile, train, evaluate, predict, generate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .core import backend_option, command, json_option, out, print_json, set_option, spec_argument
+
+
+@command("compile")
+@click.argument("source")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="model.trine: a bundle; model.onnx; model.py: NumPy alone; model_torch.py: an nn.Module.",
+)
+@click.option("--step", is_flag=True, help="Of a network that generates: one step, whose caches go in and come out.")
+@set_option
+def compile_(source: str, output: Path, step: bool, overrides: Sequence[str]) -> None:
+    """Compile a run, a bundle, or a spec with its initial weights, to what the file's name asks for.
+
+    Example:
+    trine compile runs/digits-mlp -o digits.py
+    """
+    from ..runtime.session import compile_source
+    from ..views import passes_table
+
+    records = compile_source(source, output, overrides, step)
+    console = out()
+    console.print(passes_table(records))
+    click.echo(f"wrote {output} ({output.stat().st_size / 1024:.0f} KiB)")
+
+
+@command("train")
+@spec_argument
+@set_option
+@backend_option
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder of the run; `runs/<name>` by default.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the latest checkpoint of the run.")
+@click.option("--overwrite", is_flag=True, help="Start anew where a run is.")
+@click.option("--quiet", is_flag=True, help="Print the result alone.")
+@json_option
+def train(
+    spec: str,
+    overrides: Sequence[str],
+    backend: str,
+    folder: Path | None,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train a spec, evaluate it on every split, and leave a run that can be read, resumed and loaded.
+
+    Example:
+    trine train zoo:vision/digits-mlp --set train.epochs=10 --out runs/first
+    """
+    from ..runtime import session, specs
+    from ..runtime.progress import Silent, listener
+    from ..views import metrics_table
+
+    opened = specs.open_spec(spec, overrides)
+    folder = folder or Path("runs") / opened.name
+    console = out()
+    shown = Silent() if quiet or as_json else listener(console)
+    result = session.train(opened, folder, backend, shown, resume, overwrite)
+    if as_json:
+        print_json({"run": str(folder), "metrics": result.metrics})
+        return
+    console.print(metrics_table(result.metrics))
+    click.echo(f"run: {folder}")
+
+
+@command("eval")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--split", help="Which rows to evaluate on; `test` by default, or else `valid`.")
+@backend_option
+@json_option
+def evaluate(run: Path, split: str | None, backend: str, as_json: bool) -> None:
+    """Evaluate a run or bundle on a split of its data: metrics with 95 % intervals, by class and by slice.
+
+    Example:
+    trine eval runs/digits-mlp --split valid
+    """
+    from ..runtime import session
+    from ..views import metrics_table, rows_table
+
+    summary = session.evaluate(run, split, backend)
+    if as_json:
+        print_json(summary)
+        return
+    console = out()
+    console.print(metrics_table(summary["splits"], summary["intervals"]))
+    for name, rows in [("classes", summary.get("per_class", [])), *summary.get("slices", {}).items()]:
+        if rows:
+            flat = [{k: v for k, v in row.items() if k != "metrics"} | row.get("metrics", {}) for row in rows]
+            console.print(f"\n[bold]{name}[/bold]")
+            columns = {key: [_short(row[key]) for row in flat] for key in flat[0]}
+            console.print(rows_table(columns, 50))
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+@command("predict")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--input",
+    "rows",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Rows to predict: .csv(.gz), .npz, .json or .jsonl, with the columns of the training data.",
+)
+@click.option("--split", help="Without --input: which rows of the run's own data; `test` by default, or else `valid`.")
+@click.option("--limit", default=10, show_default=True, help="How many rows to print.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all predictions to a .csv file.")
+@backend_option
+@json_option
+def predict(
+    run: Path, rows: Path | None, split: str | None, limit: int, output: Path | None, backend: str, as_json: bool
+) -> None:
+    """Predict rows of a file, or of the run's own data beside the truth.
+
+    Example:
+    trine predict runs/digits-mlp --limit 5
+    """
+    from ..runtime import prediction
+    from ..views import rows_table
+
+    columns = prediction.predict(run, rows, split, backend)
+    if output is not None:
+        prediction.write_csv(output, columns)
+        click.echo(f"wrote {len(next(iter(columns.values())))} rows to {output}")
+        return
+    if as_json:
+        print_json(prediction.as_rows(columns))
+        return
+    out().print(rows_table(columns, limit))
+
+
+@command("generate")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--prompt", default="", help="The text to go on from.")
+@click.option("--row", "columns", multiple=True, metavar="COLUMN=TEXT", help="A column of the network's other inputs.")
+@click.option("--tokens", default=200, show_default=True, help="How many tokens to generate, unless it ends before.")
+@click.option("--temperature", default=0.0, show_default=True, help="0 takes the most probable token; 1 samples.")
+@click.option("--top-k", type=click.IntRange(1), help="Sample among so many most probable tokens.")
+@click.option("--top-p", type=click.FloatRange(0, 1), help="Sample among the fewest tokens that have this probability.")
+@click.option("--beams", default=1, show_default=True, type=click.IntRange(1), help="How many beams to search with.")
+@click.option("--seed", default=0, show_default=True, help="What is drawn from.")
+@click.option("--length", type=click.IntRange(1), help="The longest sequence, where the spec does not say it.")
+@backend_option
+def generate(
+    run: Path,
+    prompt: str,
+    columns: Sequence[str],
+    tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    beams: int,
+    seed: int,
+    length: int | None,
+    backend: str,
+) -> None:
+    """Go on with a text, token by token, by a network trained with the loss `next_token`.
+
+    Example:
+    trine generate runs/char-lm --prompt "ROMEO:" --temperature 0.8
+    """
+    from ..runtime import model as models
+    from ..runtime.generation import Generator, Sampling
+
+    row = dict(_pair(column) for column in columns)
+    made = Generator(models.load(run, backend), length, beams)
+    click.echo(prompt, nl=False)
+    for piece in made.text(prompt, row, tokens, Sampling(temperature, top_k, top_p, seed)):
+        click.echo(piece, nl=False)
+        sys.stdout.flush()
+    click.echo()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"`{text}` is not COLUMN=TEXT", param_hint="--row")
+    return name, value
