@@ -314,9 +314,9 @@ def _recurrent(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
     scan, order = op.scan(), _GATES[type(op)]
     x, weight, recurrent_, bias, *rest = a
     units = int(v.types[0].shape[2])
-    inner = em.constant(np.zeros(units * len(order), v.types[0].dtype.numpy))
-    if op.biases == 2:
-        inner = em.node("Concat", [em.constant(np.zeros(2 * units, v.types[0].dtype.numpy)), rest.pop(0)], axis=0)
+    own = rest.pop(0) if op.biases == 2 else None
+    zeros = em.constant(np.zeros(units * (2 if own else len(order)), v.types[0].dtype.numpy))
+    inner = em.node("Concat", [zeros, own], axis=0) if own else zeros
     axis = em.integers([0])
     gates = [em.node("Unsqueeze", [_gates(em, t, units, order), axis]) for t in (weight, recurrent_)]
     biases = em.node("Unsqueeze", [em.node("Concat", [_gates(em, bias, units, order), inner], axis=0), axis])

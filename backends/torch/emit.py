@@ -258,6 +258,17 @@ def _gelu_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"torch.ops.aten.gelu_backward({a[0]}, {a[1]}, approximate={form!r})"
 
 
+def _recurrent(name: str, extra: Callable[[Any], str] = lambda op: "") -> Write:
+    """A recurrent layer, its mask or `None`, its direction."""
+
+    def write(w: Writer, v: Value, a: Sequence[str]) -> str:
+        masked = v.inputs[-1].dtype is DType.boolean
+        inputs = [*a, *([] if masked else ["None"])]
+        return f"{name}({', '.join(inputs)}, {cast(Any, v.op).reverse}{extra(v.op)})"
+
+    return write
+
+
 def _scan(name: str, extra: str = "") -> Write:
     """A recurrence or its gradients, as a loop of PyTorch's functions."""
     return lambda w, v, a: f"{name}(torch, {', '.join(a)}, reverse={cast(Any, v.op).reverse}{extra})"
@@ -308,8 +319,8 @@ EMIT: dict[type[Op], Write] = {
     c.Windows: _windows, c.Fold: _fold, c.Conv: _conv, c.ConvInputGrad: _conv_grad, c.ConvWeightGrad: _conv_grad,
     c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool, c.AvgPoolGrad: _avg_pool_grad,
     attention.Attention: _attention,
-    rec.Lstm: _call("lstm", lambda op: f"{op.reverse}"), rec.Gru: _call("gru", lambda op: f"{op.reverse}"),
-    rec.Rnn: _call("rnn", lambda op: f"{op.reverse}, {op.activation!r}"),
+    rec.Lstm: _recurrent("lstm"), rec.Gru: _recurrent("gru"),
+    rec.Rnn: _recurrent("rnn", lambda op: f", torch.rnn_{op.activation}"),
     rec.LstmScan: _scan("lstm_scan"), rec.LstmScanGrad: _scan("lstm_scan_grad"),
     rec.GruScan: _scan("gru_scan"), rec.GruScanGrad: _scan("gru_scan_grad"),
     rec.RnnScan: _scan("rnn_scan"), rec.RnnScanGrad: _scan("rnn_scan_grad"),
@@ -340,8 +351,7 @@ def native(value: Value) -> bool:
     if isinstance(value.op, attention.Attention):
         return _attends(value)
     if isinstance(value.op, recurrent.Recurrent):
-        # torch's own take padding as lengths of packed sequences alone
-        return value.inputs[-1].dtype is not DType.boolean and value.inputs[0].shape[1] != 0
+        return value.inputs[0].shape[1] != 0
     if isinstance(value.op, resize.Resize):
         return value.rank == len(value.op.size) + 2 and len(value.op.size) <= 3 and _resizes(value)
     return type(value.op) in EMIT

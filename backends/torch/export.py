@@ -21,8 +21,8 @@ from .emit import argument, dtype_text, native, write
 from .kernels import FUNCTIONS
 
 RESERVED = (
-    "torch", "nn", "F", "math", "itertools", "annotations", "Any", "Ints", "Path", "Tensor", "load", "load_file",
-    "register", "self", "device", "w", *FUNCTIONS,
+    "torch", "nn", "F", "math", "itertools", "annotations", "Any", "Callable", "Ints", "Path", "Tensor", "load",
+    "load_file", "register", "self", "device", "w", *FUNCTIONS,
 )  # fmt: skip
 
 # Where array constants stand in the state dict.
@@ -119,17 +119,20 @@ def _kernels(forward: str) -> list[str]:
 def _imports(forward: str) -> str:
     """The imports that the file needs, in the usual order."""
     used = _kernels(forward)
-    standard = [*(["import itertools"] if "fold" in used else []), *(["import math"] if "math." in forward else [])]
+    body = "\n".join([forward, *(inspect.getsource(FUNCTIONS[name]) for name in used)])
+    has_tensor = re.search(r"\bTensor\b", body) is not None
     lines = [
         "from __future__ import annotations\n",
-        *standard,
+        *(["import itertools"] if "itertools." in body else []),
+        *(["import math"] if "math." in body else []),
+        *(["from collections.abc import Callable"] if "Callable[" in body else []),
         "from pathlib import Path",
-        *(["from typing import Any"] if used else []),
+        *(["from typing import Any"] if re.search(r"\bAny\b", body) else []),
         "\nimport torch",
-        *(["import torch.nn.functional as F"] if "F." in forward or used else []),
+        *(["import torch.nn.functional as F"] if "F." in body else []),
         "from safetensors.torch import load_file",
-        f"from torch import {'Tensor, nn' if used else 'nn'}",
-        *(["\nInts = tuple[int, ...]"] if used else []),
+        f"from torch import {'Tensor, nn' if has_tensor else 'nn'}",
+        *(["\nInts = tuple[int, ...]"] if re.search(r"\bInts\b", body) else []),
     ]
     return "\n".join(lines)
 

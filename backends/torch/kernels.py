@@ -77,38 +77,80 @@ def layer_norm_grad(g: Tensor, x: Tensor, scale: Tensor, eps: float) -> tuple[Te
 
 
 def lstm(
-    x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, c: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, c: Tensor, mask: Tensor | None, reverse: bool
+) -> tuple[Tensor, ...]:
     """An LSTM in one direction: (states of all steps, last state, last cell)."""
-    x = x.flip(1) if reverse else x
     weights = [weight, recurrent, bias, torch.zeros_like(bias)]
+    if mask is not None:
+        return packed(torch.lstm, weights, x, [h, c], mask, reverse)
+    x = x.flip(1) if reverse else x
     y, h, c = torch.lstm(x, [h[None], c[None]], weights, True, 1, 0.0, False, False, True)
     return y.flip(1) if reverse else y, h[0], c[0]
 
 
 def gru(
-    x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, new: Tensor, h: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor]:
+    x: Tensor,
+    weight: Tensor,
+    recurrent: Tensor,
+    bias: Tensor,
+    new: Tensor,
+    h: Tensor,
+    mask: Tensor | None,
+    reverse: bool,
+) -> tuple[Tensor, ...]:
     """A GRU in one direction: (states of all steps, last state)."""
-    x = x.flip(1) if reverse else x
     inner = torch.cat([torch.zeros_like(bias[: 2 * len(new)]), new])
-    y, h = torch.gru(x, h[None], [weight, recurrent, bias, inner], True, 1, 0.0, False, False, True)
-    return y.flip(1) if reverse else y, h[0]
+    return rnn(x, weight, recurrent, bias, h, mask, reverse, torch.gru, inner)
 
 
 def rnn(
-    x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, reverse: bool, activation: str
-) -> tuple[Tensor, Tensor]:
-    """A plain recurrent layer in one direction: (states of all steps, last state)."""
+    x: Tensor,
+    weight: Tensor,
+    recurrent: Tensor,
+    bias: Tensor,
+    h: Tensor,
+    mask: Tensor | None,
+    reverse: bool,
+    function: Callable[..., Any],
+    inner: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """A recurrent layer with one state, in one direction: (states of all steps, last state)."""
+    weights = [weight, recurrent, bias, torch.zeros_like(bias) if inner is None else inner]
+    if mask is not None:
+        return packed(function, weights, x, [h], mask, reverse)
     x = x.flip(1) if reverse else x
-    function = torch.rnn_tanh if activation == "tanh" else torch.rnn_relu
-    y, h = function(x, h[None], [weight, recurrent, bias, torch.zeros_like(bias)], True, 1, 0.0, False, False, True)
+    y, h = function(x, h[None], weights, True, 1, 0.0, False, False, True)
     return y.flip(1) if reverse else y, h[0]
+
+
+def packed(
+    function: Callable[..., Any], weights: list[Tensor], x: Tensor, first: list[Tensor], mask: Tensor, reverse: bool
+) -> tuple[Tensor, ...]:
+    """A recurrent layer over rows that are padded at their ends: (states of all steps, last states)."""
+    tools = torch.nn.utils.rnn
+    lengths = mask.sum(1)
+    x = turned(x, lengths) if reverse else x
+    rows = tools.pack_padded_sequence(x, lengths.clamp(min=1).cpu(), True, False)
+    states = [state[rows.sorted_indices][None] for state in first]
+    held = states if len(states) > 1 else states[0]
+    y, *last = function(rows.data, rows.batch_sizes, held, weights, True, 1, 0.0, False, False)
+    rows = tools.PackedSequence(y, rows.batch_sizes, rows.sorted_indices, rows.unsorted_indices)
+    y = tools.pad_packed_sequence(rows, True, 0.0, x.shape[1])[0] * mask[:, :, None]
+    some = lengths[:, None] > 0  # a row without steps keeps its first state
+    last = [torch.where(some, state[0][rows.unsorted_indices], old) for state, old in zip(last, first, strict=True)]
+    return turned(y, lengths) if reverse else y, *last
+
+
+def turned(x: Tensor, lengths: Tensor) -> Tensor:
+    """Each row's own steps in reverse order, its padding where it is."""
+    steps = torch.arange(x.shape[1], device=x.device)
+    index = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    return x.gather(1, index[:, :, None].expand(x.shape))
 
 
 # What generated source may call.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f.__name__: f for f in (fold, max_pool_grad, batch_norm_train, batch_norm_grad, layer_norm_grad)},
-    **{f.__name__: f for f in (lstm, gru, rnn)},
+    **{f.__name__: f for f in (lstm, gru, rnn, packed, turned)},
     **{name: getattr(recurrent, name) for name in recurrent.NAMES},
 }
