@@ -183,7 +183,7 @@ def plan_rows(network: Network) -> list[PlanRow]:
     flops: dict[str, int] = {}
     for cost in costs(network.graph):
         flops[cost.step] = flops.get(cost.step, 0) + cost.flops
-    owned = _parameters(network.graph)
+    owned = _parameters(network)
     seen: set[str] = set()
     rows = []
     for step in network.steps:
@@ -197,11 +197,14 @@ def _plan_row(step: Applied, count: int, flops: int) -> PlanRow:
     return PlanRow(step.path, step.call.name, step.span.short, spec_type(step.output.type), count, flops)
 
 
-def _parameters(graph: Graph) -> dict[str, int]:
-    """The number of parameters by the path of the step that owns them."""
+def _parameters(network: Network) -> dict[str, int]:
+    """The number of parameters by the path of the step that owns them: the longest that their names begin with."""
+    paths = {step.path for step in network.steps}
     owned: dict[str, int] = {}
-    for v in graph.by_role("param"):
-        owner = input_of(v).name.rpartition(".")[0].removesuffix(".projection")
+    for v in network.graph.by_role("param"):
+        owner = input_of(v).name.rpartition(".")[0]
+        while owner not in paths and "." in owner:
+            owner = owner.rpartition(".")[0]
         owned[owner] = owned.get(owner, 0) + v.type.numel()
     return owned
 

@@ -154,8 +154,20 @@ def predict(
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--prompt", default="", help="The text to go on from.")
 @click.option("--row", "columns", multiple=True, metavar="COLUMN=TEXT", help="A column of the network's other inputs.")
-@click.option("--tokens", default=200, show_default=True, help="How many tokens to generate, unless it ends before.")
-@click.option("--temperature", default=0.0, show_default=True, help="0 takes the most probable token; 1 samples.")
+@click.option(
+    "--tokens",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many tokens to generate, unless it ends before.",
+)
+@click.option(
+    "--temperature",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 100),
+    help="0 takes the most probable token; 1 samples.",
+)
 @click.option("--top-k", type=click.IntRange(1), help="Sample among so many most probable tokens.")
 @click.option("--top-p", type=click.FloatRange(0, 1), help="Sample among the fewest tokens that have this probability.")
 @click.option("--beams", default=1, show_default=True, type=click.IntRange(1), help="How many beams to search with.")
@@ -183,6 +195,10 @@ def generate(
     from ..runtime import model as models
     from ..runtime.generation import Generator, Sampling
 
+    if temperature == 0 and (top_k or top_p):
+        raise click.UsageError("`--top-k` and `--top-p` are for sampling: set a `--temperature` too")
+    if beams > 1 and temperature:
+        raise click.UsageError("beam search looks for the most probable text: leave out `--temperature`")
     row = dict(_pair(column) for column in columns)
     made = Generator(models.load(run, backend), length, beams)
     click.echo(prompt, nl=False)

@@ -10,7 +10,7 @@ from .build.network import Head
 from .ir import Array, Const, DType, Graph, Init, Input, Type, Value, input_of, order
 from .ops.linalg import Gather
 from .passes import Model
-from .rewrite import Replacement, mapped, with_roots
+from .rewrite import Replacement, bind, mapped, with_roots
 from .spec.reader import Spec
 from .spec.signatures import BATCH
 
@@ -67,8 +67,8 @@ def decoder(spec: Spec, length: int | None = None, reorder: bool = False) -> Dec
     limit = length if bound is None else min(length or bound, bound)
     if limit is None:
         raise NotGenerative(f"it is not known how long {dim} may be: say it as `{dim} <= 512`, or give a length")
-    network: Network = build(spec, "infer", (head.target, limit))
-    graph = network.graph.with_outputs({head.output: network.graph.outputs[head.output]})
+    network: Network = build(spec, "infer", (head.target, limit, head.output))
+    graph = bind(network.graph, {dim: 1})
     begin, step = shared(graph, {head.target, POSITION})
     return Decoder(reordered(step) if reorder else step, begin, head.target, head.output, limit)
 

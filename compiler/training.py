@@ -11,7 +11,7 @@ from .build import Network, build
 from .build.model import TINY
 from .ir import DType, Graph, Init, Input, Origin, Type, Value, constant, input_of, origin
 from .ops.activations import clip
-from .ops.elementwise import Cast, Maximum, Minimum, Sign, Sqrt
+from .ops.elementwise import Cast, Less, Maximum, Minimum, Sign, Sqrt, Where
 from .ops.norm import at_least
 from .ops.optim import SCALAR, Update
 from .ops.reduce import Sum
@@ -129,19 +129,32 @@ def optimize(params: list[Value], grads: list[Value], train: Train) -> tuple[lis
     inputs: list[Value] = [*rates.values(), step]
     updates: dict[str, Value] = {}
     with origin(Origin("optimizer")):
+        awake = [_awake(p, rates[name], train) for p, name in zip(params, names, strict=True)]
         grads = [_penalised(p, g, train) for p, g in zip(params, grads, strict=True)]
+        grads = [
+            g if on is None else Where()(on, g, constant(0.0, g.dtype)) for g, on in zip(grads, awake, strict=True)
+        ]
         norm = global_norm(grads)
         grads = _clipped(grads, norm, train)
         op = cast(Update, train.optimizer())
-        for p, g, rate in zip(params, grads, names, strict=True):
+        for p, g, rate, on in zip(params, grads, names, awake, strict=True):
             own = replace(cast(Any, op), decay=decay_of(p, train, cast(Any, op).decay))
             slots, new = _update(own, p, g, rates[rate], step)
+            if train.max_norm is not None:
+                new[input_of(p).name] = _bounded(p, new[input_of(p).name], train.max_norm)
+            if on is not None:
+                new = {input_of(v).name: Where()(on, new[input_of(v).name], v) for v in (p, *slots)}
             inputs += slots
             updates |= new
-        if train.max_norm is not None:
-            for p in params:
-                updates[input_of(p).name] = _bounded(p, updates[input_of(p).name], train.max_norm)
     return inputs, updates, norm
+
+
+def _awake(p: Value, rate: Value, train: Train) -> Value | None:
+    """Whether a parameter that is frozen for a time is trained at this step; `None` for one that always is."""
+    group = group_of(input_of(p).name, train)
+    if group is None or isinstance(train.groups[group].freeze, bool):
+        return None
+    return Less()(constant(0.0, rate.dtype), rate)
 
 
 def _clipped(grads: list[Value], norm: Value, train: Train) -> list[Value]:

@@ -14,6 +14,7 @@ from ..compiler.initialisers import generator
 from ..compiler.ir import Array, Graph, bind_dims, input_of
 from ..compiler.passes import Model, for_inference
 from ..compiler.rewrite import bind
+from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.signatures import BATCH
 from .data import DataError, from_arrays, transform
 from .data.fields import END, START, FittedText
@@ -117,7 +118,7 @@ class Generator:
         """
         self.begin(others)
         known = list(prompt)
-        logits = self._read(known[-self.decoder.limit :])
+        logits = self._read(known[-self.decoder.limit :])[0]
         count = 0
         while True:
             token = sampling.choose(logits, count)
@@ -131,12 +132,13 @@ class Generator:
                 continue
             known = known[-max(self.decoder.limit // 2, 1) :]
             self.begin(others)
-            logits = self._read(known)
+            logits = self._read(known)[0]
 
     def _read(self, prompt: Sequence[int]) -> Array:
+        """The logits [beams, tokens] after a prompt."""
         found: Array | None = None
         for token in prompt:
-            found = self.step([token] * self.beams)[0]
+            found = self.step([token] * self.beams)
         if found is None:
             raise DataError("there is nothing to go on from: give a prompt of at least one token")
         return found
@@ -153,10 +155,8 @@ class Generator:
         scores[0] = 0.0
         rows: list[list[int]] = [[] for _ in range(self.beams)]
         done: list[tuple[float, list[int]]] = []
-        for token in prompt[:-1]:
-            self.step([token] * self.beams)
-        logits = self.step([prompt[-1]] * self.beams)
-        for _ in range(min(most, self.decoder.limit - len(prompt))):
+        logits = self._read(prompt[-self.decoder.limit :])
+        for _ in range(most):
             chances = scores[:, None] + _log_softmax(logits)
             best = np.argsort(-chances, axis=None, kind="stable")[: 2 * self.beams]
             kept: list[tuple[float, int, int]] = []
@@ -183,6 +183,10 @@ class Generator:
             raise DataError(f"`{self.decoder.name}` is no field of text: use `tokens`")
         ids = self.field.ids(prompt, whole=False)
         others = {name: t for name, t in self.model.inputs.items() if name != self.decoder.name}
+        known = {column for name in others for column in self.model.fields[name].columns}
+        for name in row:
+            if name not in known:
+                raise DataError(f"no other input of the network reads the column `{name}`: {hint(name, known)}")
         columns = {name: [value] for name, value in row.items()}
         arrays = transform(self.model.fields, from_arrays(columns), others) if others else {}
         vocabulary = self.field.vocabulary

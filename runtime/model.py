@@ -105,7 +105,21 @@ class LoadedModel:
         """
         table = rows if isinstance(rows, Table) else from_arrays(rows)
         inputs = transform(self.fields, table, self.inputs)
-        return self.decode(self.predict_arrays(inputs))
+        return self._without_padding(self.decode(self.predict_arrays(inputs)), inputs)
+
+    def _without_padding(self, found: dict[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Predictions for each step of a sequence, those of padded steps left out: a list for each row."""
+        masks = [array >= 0 for name, array in inputs.items() if self._is_padded(name)]
+        if not masks:
+            return found
+        steps = {mask.shape: mask for mask in reversed(masks)}
+        return {
+            name: _rows(array, steps[array.shape]) if array.ndim == 2 and array.shape in steps else array
+            for name, array in found.items()
+        }
+
+    def _is_padded(self, name: str) -> bool:
+        return bool(self.fields[name].padded) and self.inputs[name].rank == 2
 
     def predict_arrays(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The network's raw predictions for encoded inputs: probabilities or numbers, by target.
@@ -136,6 +150,11 @@ class LoadedModel:
             sizes_of(self.inputs, found)
         except IRError as error:
             raise DataError(f"what was given does not fit the model's input {error}") from None
+        for name, signature in self.spec.inputs.items():
+            limits = dict(signature.bounds)
+            for dim, size in zip(signature.type.shape, found[name].shape, strict=True):
+                if isinstance(dim, str) and size > limits.get(dim, size):
+                    raise DataError(f"the model's input `{name}` has {size} steps, {dim} is at most {limits[dim]}")
         return found
 
     def decode(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -165,6 +184,13 @@ class LoadedModel:
             model, _ = inference_model(self.spec, self.weights, predictions=True)
             self._predictor = self.backend.compile(model.graph, self.backend.state(model.weights))
         return self._predictor
+
+
+def _rows(array: Array, mask: Array) -> Array:
+    """The real numbers of each row, as an array of lists."""
+    out = np.empty(len(array), object)
+    out[:] = [row[real].tolist() for row, real in zip(array, mask, strict=True)]
+    return out
 
 
 def inference_model(spec: Spec, weights: Mapping[str, Array], predictions: bool = False) -> tuple[Model, list[Record]]:

@@ -32,7 +32,7 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
     for head in model.heads:
         field = model.fields.get(head.target)
         whole = len(table) == len(dataset.splits[split])
-        if head.predicts and field is not None and len(field.columns) == 1 and whole:
+        if head.predicts and head.loss != "next_token" and field is not None and len(field.columns) == 1 and whole:
             truth[f"{head.target} (true)"] = list(table.column(field.columns[0]).values)
     return {**truth, **model.predict(table)}
 

@@ -89,6 +89,8 @@ def _check_data(spec: Spec, network: Network, dataset: Dataset) -> None:
         _check_classes(head, network, dataset)
         _check_weights(head, dataset)
     _check_validation(spec.sections.train, dataset)
+    for name in spec.inputs:
+        _check_lengths(name, spec, dataset)
     for name, limit in id_bounds(network.graph).items():
         for split, part in dataset.splits.items():
             ids = part.arrays[name]
@@ -98,8 +100,26 @@ def _check_data(spec: Spec, network: Network, dataset: Dataset) -> None:
                     f"{limit}: `${name}.size` is the number of ids"
                 )
     for name in spec.sections.evaluate.slices:
-        if name not in dataset.fields or len(dataset.fields[name].columns) != 1:
-            _check_column(name, spec, dataset)
+        _check_column(name, spec, dataset)
+
+
+def _check_lengths(name: str, spec: Spec, dataset: Dataset) -> None:
+    """Sequences are within their bounds in every split, and padded ones have an axis with a name."""
+    signature, field = spec.inputs[name], dataset.fields[name]
+    if field.padded and signature.type.rank == 2 and isinstance(signature.type.shape[1], int):
+        raise DataError(
+            f"rows of the field `{name}` differ in length: its input is of type `int[T <= {signature.type.shape[1]}]`",
+            signature.key.span,
+        )
+    limits = dict(signature.bounds)
+    for split, part in dataset.splits.items():
+        for dim, size in zip(signature.type.shape, part.arrays[name].shape, strict=True):
+            if isinstance(dim, str) and size > limits.get(dim, size):
+                raise DataError(
+                    f"the field `{name}` has {size} steps in its {split} rows, {dim} is at most {limits[dim]}: "
+                    "`max_length` cuts what is longer",
+                    signature.key.span,
+                )
 
 
 def _check_classes(head: Head, network: Network, dataset: Dataset) -> None:
@@ -132,8 +152,12 @@ def _check_weights(head: Head, dataset: Dataset) -> None:
 def _check_column(name: str, spec: Spec, dataset: Dataset) -> None:
     """Raise `DataError`, at the section's place, for what rows cannot be sliced by."""
     span = spec.sections.evaluate.spans.get("slices")
-    if name in dataset.fields:
+    if any(len(part) != len(part.table) for part in dataset.splits.values()):
+        raise DataError("windows of a running text are not rows of a table: there is nothing to slice them by", span)
+    if name in dataset.fields and len(dataset.fields[name].columns) != 1:
         raise DataError(f"rows are sliced by one column: the field `{name}` is made of several", span)
+    if name in dataset.fields:
+        return
     try:
         dataset.splits["train"].table.column(name)
     except DataError as error:
@@ -158,11 +182,11 @@ def train(
         raise UsageError("only a run with a folder can be resumed")
     sized, dataset = prepare(spec, data)
     arrays = {name: part.arrays for name, part in dataset.splits.items()}
-    trainer = Trainer(sized, arrays, load_backend(backend), listener, dtype)
+    again = resume and out is not None and out.exists()
+    trainer = Trainer(sized, arrays, load_backend(backend), listener, dtype, drawn=again)
     run, checkpoint = None, None
     if out is not None:
         # Only now is an old run removed: whatever could be wrong with this one was found before.
-        again = resume and out.exists()
         run = trainer.run = _resumed(out, sized, dataset) if again else Run.create(out, sized, overwrite)
         checkpoint = run.latest_checkpoint() if resume else None
         run.save_data(dataset.state(), dataset.sizes, dataset.fingerprint, sized.folder)
@@ -194,6 +218,10 @@ def _finish(spec: Spec, dataset: Dataset, trainer: Trainer, run: Run | None) -> 
     return Trained(run.path if run else None, metrics, model)
 
 
+# Of more classes than these, such as words, no table is made.
+MANY = 200
+
+
 def summarise(
     model: LoadedModel, split: str, outcome: Outcome, dataset: Dataset, metrics: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
@@ -213,7 +241,7 @@ def summarise(
     found["intervals"] = {
         split: {k: list(v) for k, v in intervals(fitting, prediction, target, head.task, seed=0).items()}
     }
-    if head.task == "classes":
+    if head.task == "classes" and prediction.shape[-1] <= MANY:
         names = model.names(head)
         found["classes"] = names
         found["confusion"] = confusion_matrix(prediction, target, prediction.shape[-1]).tolist()
@@ -289,12 +317,12 @@ def compile_source(source: str | Path, out: Path, overrides: Iterable[str] = (),
     if ending is None:
         known = "`.trine` (a bundle), `.onnx`, `.py` (NumPy alone) or `_torch.py` (an `nn.Module`)"
         raise UsageError(f"cannot compile to `{out}`: a name ends in {known}")
+    if step and ending != ".onnx":
+        raise UsageError(f"a step of generation is written as `.onnx`, not as `{ending}`")
     if ending == ".trine":
         if list(overrides):
             raise UsageError(f"`{source}` is trained: `--set` changes specs, before that")
         return _bundle(source, out)
-    if step and ending != ".onnx":
-        raise UsageError(f"a step of generation is written as `.onnx`, not as `{ending}`")
     backend = load_backend(TARGETS[ending])
     spec, weights = open_source(source, overrides)
     notes = {"spec": spec.name, "spec hash": spec.hash, "compiled by": f"trine {trine_version()}"}
@@ -339,7 +367,8 @@ def _examples(model: LoadedModel, rows: int = 3) -> bytes:
     rng = generator(0, "examples")
     inputs: dict[str, Array] = {}
     for name, t in model.inputs.items():
-        shape = (rows, *(d if isinstance(d, int) else 4 for d in t.shape[1:]))
+        limits = dict(model.spec.inputs[name].bounds)
+        shape = (rows, *(d if isinstance(d, int) else min(4, limits.get(d, 4)) for d in t.shape[1:]))
         size = model.spec.sizes.get(f"{name}.size", 2)
         drawn = rng.standard_normal(shape) if t.dtype.floating else rng.integers(0, size, shape)
         inputs[name] = drawn.astype(t.dtype.numpy)

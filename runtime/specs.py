@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 
 from ..compiler.build import Network, build
+from ..compiler.ir import input_of
 from ..compiler.spec.diagnostics import Report, Span, SpecError, hint
 from ..compiler.spec.reader import Spec, read
 from ..compiler.spec.sections import Train
+from .averages import Average
 from .data import declare_fields, declare_options
 from .metrics import check_metric
 from .schedules import Schedule
@@ -61,6 +64,8 @@ def check_spec(spec: Spec) -> None:
     if data is not None:
         declare_fields(data, spec.scope, problems)
         declare_options(data, spec.scope, problems)
+    if network is not None and spec.sections.train is not None:
+        _check_patterns(spec.sections.train, network, problems)
     if network is not None and network.heads:
         _check_metrics(spec, network, problems)
         if spec.sections.train is not None:
@@ -100,14 +105,39 @@ def _check_training(train: Train, problems: Report) -> None:
         train.optimizer()
     except ValueError as error:
         problems.error("E204", str(error), train.spans["optimizer"])
-    if train.schedule is None:
-        return
+    total = None if train.length.unit == "sec" else 1
     try:
-        schedule: Schedule = train.schedule()
-        if train.length.unit == "sec":
-            schedule.factor(0, None, 1)
+        if train.schedule is not None:
+            schedule: Schedule = train.schedule()
+            schedule.factor(0, total, 1)
     except ValueError as error:
         problems.error("E204", str(error), train.spans["schedule"])
+    try:
+        if train.average is not None:
+            average: Average = train.average()
+            average.share(0, total, 1)
+    except ValueError as error:
+        problems.error("E204", str(error), train.spans["average"])
+
+
+def _check_patterns(train: Train, network: Network, problems: Report) -> None:
+    """Every pattern of parameters matches one."""
+    names = [input_of(v).name for v in network.graph.by_role("param")]
+    held = [input_of(v).name for v in network.graph.by_role("param", "buffer")]
+    asked = [(pattern, "a group", group.spans["match"], names) for group in train.groups for pattern in group.patterns]
+    source = train.init_from
+    if source is not None:
+        asked += [(pattern, "`skip`", source.spans["skip"], held) for pattern in source.skip]
+        asked += [(pattern, "`map`", source.spans["map"], held) for pattern in source.map]
+    for group in train.groups:
+        if not group.patterns:
+            problems.error("E204", "a group matches no parameter: `match` names none", group.spans["match"])
+    for pattern, what, span, known in asked:
+        if what == "`map`" and pattern.count("*") > 1:
+            problems.error("E204", f"a pattern of `map` has one `*`, found `{pattern}`", span)
+        elif not any(fnmatchcase(name, pattern) for name in known):
+            message = f"{what} names `{pattern}`, and no parameter is called so"
+            problems.error("E204", message, span, help=hint(pattern, known))
 
 
 def _computed(spec: Spec, network: Network) -> list[str]:

@@ -62,7 +62,9 @@ class Trainer:
         backend: Backend,
         listener: Listener | None = None,
         dtype: DType = DType.f32,
+        drawn: bool = False,
     ) -> None:
+        """`drawn`: whether first weights are drawn although the spec takes them from elsewhere, as before resuming."""
         train = spec.sections.train
         assert train is not None
         self.spec, self.train, self.listener = spec, train, listener or Silent()
@@ -76,7 +78,7 @@ class Trainer:
         self.best: dict[str, Array] = {}
         main, apply = self._optimised()
         first = initial_state([g for g in (main, apply) if g], train.seed)
-        self.transfer = transferred(spec, {name: first[name] for name in self._held()})
+        self.transfer = None if drawn else transferred(spec, {name: first[name] for name in self._held()})
         if self.transfer is not None:
             first |= self.transfer.arrays
         first |= {f"{AVERAGE}{name}": first[name] for name in self._held() if f"{AVERAGE}{name}" in first}
@@ -190,7 +192,8 @@ class Trainer:
         step, total, per_epoch = self.position.updates, self._updates(self.total), self._updates(self.per_epoch) or 1
         values = {"lr": lr, "step": float(step)}
         for i, group in enumerate(self.train.groups):
-            frozen = isinstance(group.freeze, Time) and step < group.freeze.steps(per_epoch, 0)
+            begun = step * self.train.accumulate
+            frozen = isinstance(group.freeze, Time) and begun < group.freeze.steps(self.per_epoch, 0)
             values[f"lr/{i}"] = 0.0 if frozen else lr * group.lr
         if self.average is not None:
             values[SHARE] = self.average.share(step, total, per_epoch)

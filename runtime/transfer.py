@@ -59,6 +59,8 @@ def transferred(spec: Spec, state: Mapping[str, Array]) -> Transfer | None:
             left[name] = f"there is no `{source}`"
         elif found[source].shape != array.shape:
             left[name] = f"`{source}` is {list(found[source].shape)}, expected {list(array.shape)}"
+        elif found[source].dtype.kind == "f" and not np.isfinite(found[source]).all():
+            left[name] = f"`{source}` holds numbers that are not finite"
         else:
             taken[name] = np.asarray(found[source], array.dtype)
             used.add(source)
@@ -93,7 +95,7 @@ def read_weights(path: Path) -> dict[str, Array]:
 
         try:
             return read_initializers(path)
-        except (OSError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:
             raise ArtefactError(f"`{path}` cannot be read as ONNX: {error}") from error
     raise ArtefactError(f"`{path}` holds no weights: expected a run, a bundle, a .safetensors or an .onnx file")
 

@@ -334,7 +334,12 @@ def _recurrent(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
         1 + scan.states, hidden_size=units, direction="reverse" if op.reverse else "forward", **extra,
     )  # fmt: skip
     y = em.node("Transpose", [em.node("Squeeze", [y, em.integers([1])])], perm=[1, 0, 2])
-    return [y, *(em.node("Squeeze", [state, axis]) for state in last)]
+    last = [em.node("Squeeze", [state, axis]) for state in last]
+    if lengths:
+        # a row without steps keeps its first state, where ONNX has zeros
+        some = em.node("Cast", [em.node("Unsqueeze", [lengths, em.integers([1])])], to=TensorProto.BOOL)
+        last = [em.node("Where", [some, state, begun]) for state, begun in zip(last, rest, strict=False)]
+    return [y, *last]
 
 
 def _gates(em: Emitter, weight: str, units: int, order: Sequence[int]) -> str:

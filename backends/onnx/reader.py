@@ -12,7 +12,7 @@ from ...compiler.ir import Array
 
 
 def read_initializers(path: Path) -> dict[str, Array]:
-    """The arrays that an ONNX file holds by name; raises `ValueError`.
+    """The arrays of numbers that an ONNX file holds by name; raises `ValueError` and `TypeError`.
 
     Data in other files are refused: a path in a file may lead anywhere.
     """
@@ -26,5 +26,7 @@ def read_initializers(path: Path) -> dict[str, Array]:
     for tensor in model.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             raise ValueError(f"`{tensor.name}` lies in another file: only weights inside the file are read")
-        found[tensor.name] = np.array(numpy_helper.to_array(tensor))
+        array = np.array(numpy_helper.to_array(tensor))
+        if array.dtype.kind in "biuf":
+            found[tensor.name] = array
     return found

@@ -277,6 +277,9 @@ def _scan(name: str, extra: str = "") -> Write:
 def _attention(w: Writer, v: Value, a: Sequence[str]) -> str:
     op = cast(attention.Attention, v.op)
     extra = f", attn_mask={a[3]}" if len(a) > 3 else ""
+    if len(a) > 3 and v.inputs[3].dtype is DType.boolean:
+        # finite, so that a row whose keys are all hidden gives what it does elsewhere
+        extra = f", attn_mask=torch.where({a[3]}, 0.0, {attention.UNSEEN!r}).to({dtype_text(v.dtype)})"
     shared = ", enable_gqa=True" if v.inputs[0].shape[1] != v.inputs[1].shape[1] else ""
     inputs = ", ".join(a[:3])
     return f"F.scaled_dot_product_attention({inputs}{extra}, is_causal={op.causal}, scale={op.scale!r}{shared})"

@@ -12,11 +12,12 @@ from .network import Applied, Head, Mode, Network
 __all__ = ["Applied", "Head", "Mode", "Network", "build"]
 
 
-def build(spec: Spec, mode: Mode = "infer", steps: tuple[str, int] | None = None) -> Network:
+def build(spec: Spec, mode: Mode = "infer", steps: tuple[str, int, str] | None = None) -> Network:
     """The graph of a spec; raises `SpecError` with every problem of the file.
 
-    With `steps`, an input that is a sequence and a number, it is the graph of one step of that sequence, which reads
-    its position and leaves to the next step what that needs, for at most so many steps.
+    With `steps`, an input that is a sequence, a number and a step, it is the graph of one step of that sequence, which
+    reads its position and leaves to the next step what that needs, for at most so many steps; its output is that of
+    the step of the spec.
     """
     walker = ModelWalker(spec, mode, steps)
     network = walker.run()

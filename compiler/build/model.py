@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..ir import DType, Graph, Input, IRError, Origin, Type, Value, constant, input_of, origin
 from ..layers.core import Decoding, LayerError, Loss, Target, reads_of, words_of
-from ..ops.elementwise import Less, Maximum, Not
+from ..ops.elementwise import And, Less, Maximum, Not
 from ..ops.norm import at_least
 from ..ops.reduce import Sum
 from ..ops.shape import Size, reshape
@@ -81,7 +81,7 @@ class ModelWalker(StepWalker):
         position = Input("position", Type((), DType.i64))()
         self.builder.inputs["position"] = position
         self.builder.decoding = Decoding(position, str(signature.type.shape[1]), self.stepwise[1])
-        return Input(name, signature.type.with_shape((signature.type.shape[0], 1)))()
+        return Input(name, signature.type)()
 
     def unpadded(self, ids: Value) -> Value:
         """An input without its padding: ids below zero stand at steps that a sequence does not have.
@@ -89,12 +89,14 @@ class ModelWalker(StepWalker):
         Which those are is noted by the name of the axis. Where the data show that nothing is padded, nothing is done.
         """
         name, dim = input_of(ids).name, str(ids.shape[1]) if ids.rank > 1 else ""
-        if ids.dtype is not DType.i64 or dim not in ids.type.names or self.spec.sizes.get(f"{name}.padded") == 0:
+        whole = self.spec.sizes.get(f"{name}.padded") == 0 or self.is_stepwise(name)
+        if ids.dtype is not DType.i64 or dim not in ids.type.names or whole:
             return ids
         with origin(Origin(name)):
             real = Not()(Less()(ids, constant(0, ids.dtype)))
             if ids.rank == 2:
-                self.builder.masks.setdefault(dim, real)
+                known = self.builder.masks.get(dim)
+                self.builder.masks[dim] = real if known is None else And()(known, real)
             return Maximum()(ids, constant(0, ids.dtype))
 
     def losses_known(self, losses: list[Step]) -> bool:
@@ -108,11 +110,11 @@ class ModelWalker(StepWalker):
 
     def outputs(self, frame: Frame, last: Bound | None) -> dict[str, Value] | None:
         """The model's outputs by name: those the spec lists, or the last step."""
-        wanted = self.spec.sections.model.outputs
+        wanted = self.spec.sections.model.outputs if self.stepwise is None else [self.stepwise[2]]
         if wanted is None:
             return None if last is None or last.value is None else {last.path: last.value}
         found: dict[str, Value] = {}
-        span = self.spec.sections.model.spans["outputs"]
+        span = self.spec.sections.model.spans.get("outputs", self.spec.root.span)
         node = self.spec.root.get("model")
         listed = node.get("outputs") if node else None
         for i, name in enumerate(wanted):
@@ -262,6 +264,9 @@ class ModelWalker(StepWalker):
     def target(self, name: Key, frame: Frame) -> Target | None:
         """What a loss compares with: a value of the network, or else a field of the data."""
         bound = frame.find(name)
+        if bound is not None and bound.kind == "input":
+            # as it was given: padding is what is below zero
+            return Target(str(name), self.builder.inputs.get(str(name), bound.value), self.builder)
         if bound is not None:
             return Target(str(name), bound.value, self.builder) if bound.value is not None else None
         fields = _fields(self.spec)
@@ -301,7 +306,8 @@ def _loss_outputs(losses: list[tuple[Head, Loss]]) -> dict[str, Value]:
         one = reshape(Sum((0,))(loss.values if loss.weights is None else loss.values * loss.weights), ())
         count = Size(BATCH, loss.values.dtype)() if loss.weights is None else reshape(Sum((0,))(loss.weights), ())
         if len(losses) > 1:
-            one, count = one * (Size(BATCH, one.dtype)() / count) * head.weight, Size(BATCH, one.dtype)()
+            one = one * (Size(BATCH, one.dtype)() / at_least(count, TINY)) * head.weight
+            count = Size(BATCH, one.dtype)()
         elif head.weight != 1.0:
             one = one * head.weight
         total = one if total is None else total + one

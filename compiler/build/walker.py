@@ -65,7 +65,7 @@ class Frame:
 class StepWalker:
     """Applies steps, in the order of their edges, and collects every problem on the way."""
 
-    def __init__(self, spec: Spec, mode: Mode, stepwise: tuple[str, int] | None = None) -> None:
+    def __init__(self, spec: Spec, mode: Mode, stepwise: tuple[str, int, str] | None = None) -> None:
         self.spec, self.mode, self.stepwise = spec, mode, stepwise
         self.report = Report(spec.report.sources, dict(spec.report.diagnostics))
         self.builder = Builder(training=mode == "train")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..ir import Value
 from ..ops import activations as ops
+from ..ops.attention import UNSEEN
 from ..ops.elementwise import Tanh
 from ..ops.reduce import LogSoftmax, Softmax
 from ..spec.kinds import NonNegative
-from .core import Builder, features, layer, need_floats
+from .core import Builder, features, layer, masked, need_floats
 
 
 @layer
@@ -135,14 +136,14 @@ def mish(b: Builder, x: Value) -> Value:
 
 @layer
 def softmax(b: Builder, x: Value) -> Value:
-    """Positive numbers that add up to one along the last axis: exp(x) / sum(exp(x)).
+    """Positive numbers that add up to one along the last axis: exp(x) / sum(exp(x)). Padded steps have none.
 
     Losses on classes take logits: leave softmax out before `cross_entropy`.
     Example: softmax
     """
     need_floats(x)
     features(x)
-    return Softmax(-1)(x)
+    return Softmax(-1)(masked(b, x, x.rank - 1, UNSEEN))
 
 
 @layer
@@ -153,4 +154,4 @@ def log_softmax(b: Builder, x: Value) -> Value:
     """
     need_floats(x)
     features(x)
-    return LogSoftmax(-1)(x)
+    return LogSoftmax(-1)(masked(b, x, x.rank - 1, UNSEEN))

@@ -10,10 +10,14 @@ from ..ops.conv import Conv
 from ..ops.elementwise import Abs, And, Cast, Equal, Less, Not, Where
 from ..ops.linalg import Gather, Linear
 from ..ops.norm import Dropout
+from ..ops.reduce import Sum
 from ..ops.shape import BroadcastTo, Concat, reshape, transpose
 from ..spec.kinds import Positive, PositiveFloat, Share
 from ..spec.signatures import spec_type
 from .core import Builder, LayerError, initial, layer, need_floats
+
+# Vaswani et al. (2017) and Su et al. (2021) take this one.
+BASE = 10000.0
 
 
 @layer
@@ -28,7 +32,7 @@ def attention(
     causal: bool = False,
     window: Positive | None = None,
     positions: Literal["none", "rotary", "alibi"] = "none",
-    base: PositiveFloat = 10000.0,
+    base: PositiveFloat = BASE,
     dropout: Share = 0.0,
     bias: bool = True,
 ) -> Value:
@@ -51,8 +55,11 @@ def attention(
     bias: whether the projections add a learned bias.
     Example: attention: {heads: 4, causal: true, positions: rotary}
     """
-    features, groups = _checked(x, context, heads, kv_heads, head_dim, causal, positions)
+    features, groups = _checked(x, context, heads, kv_heads, head_dim)
+    _check_order(context, causal or window is not None, positions, base)
     size = head_dim or features // heads
+    if positions == "rotary" and size % 2:
+        raise LayerError("`rotary` needs an even number of features in each head", argument="positions")
     source = x if context is None else context
     q = _heads(_project(b, "query", x, heads * size, bias), heads)
     k, v = (_heads(_project(b, name, source, groups * size, bias), groups) for name in ("key", "value"))
@@ -88,8 +95,6 @@ def _checked(
     heads: int,
     kv_heads: int | None,
     head_dim: int | None,
-    causal: bool,
-    positions: str,
 ) -> tuple[int, int]:
     """The number of features, and of groups of heads that share keys; raises `LayerError`."""
     for value in (x, context):
@@ -105,11 +110,15 @@ def _checked(
     groups = kv_heads or heads
     if heads % groups:
         raise LayerError(f"{heads} heads do not divide into {groups} groups", argument="kv_heads")
-    if positions == "rotary" and (head_dim or features // heads) % 2:
-        raise LayerError("`rotary` needs an even number of features in each head", argument="positions")
-    if context is not None and (causal or positions != "none"):
-        raise LayerError("steps of two sequences have no common order: leave out `causal` and `positions`")
     return features, groups
+
+
+def _check_order(context: Value | None, ordered: bool, positions: str, base: float) -> None:
+    """Raise `LayerError` for arguments about the order of steps that mean nothing here."""
+    if context is not None and (ordered or positions != "none"):
+        raise LayerError("steps of two sequences have no common order: leave out `causal`, `window` and `positions`")
+    if positions != "rotary" and base != BASE:
+        raise LayerError("`base` is that of rotary positions: set `positions: rotary` too", argument="base")
 
 
 def _project(b: Builder, name: str, x: Value, size: int, bias: bool) -> Value:
@@ -139,10 +148,10 @@ def _remembered(b: Builder, k: Value, v: Value, causal: bool, window: int | None
     column = transpose(here, (0, 1, 3, 2))
     kept = []
     for name, new in (("key", k), ("value", v)):
-        shape = (*new.shape[:2], b.decoding.limit, new.shape[3])
-        held = b.buffer(f"cache.{name}", shape, Init("zeros"))
-        kept.append(Where()(column, new, held))
-        b.update(f"cache.{name}", kept[-1])
+        full, held = b.remembered(f"cache.{name}", (*new.shape[:2], b.decoding.limit, new.shape[3]))
+        # the sum over an axis that is one long drops its name
+        kept.append(Where()(column, Sum((2,))(new), held))
+        b.remember(full, kept[-1])
     seen = Not()(Less()(b.decoding.distances(), constant(0, DType.i64)))
     if window is not None:
         seen = And()(seen, Less()(b.decoding.distances(), constant(window, DType.i64)))
@@ -156,7 +165,7 @@ def positions(
     *,
     kind: Literal["learned", "sinusoidal"] = "learned",
     length: Positive | None = None,
-    base: PositiveFloat = 10000.0,
+    base: PositiveFloat = BASE,
 ) -> Value:
     """Adds to each step of a sequence [T, features] what says where it stands.
 
@@ -170,6 +179,10 @@ def positions(
     need_floats(x)
     if x.rank != 3 or isinstance(x.shape[2], str):
         raise LayerError(f"the input is {spec_type(x.type)}, expected a sequence [T, features]")
+    if kind == "sinusoidal" and length is not None:
+        raise LayerError("`length` is how many positions are learned: `sinusoidal` has all", argument="length")
+    if kind == "learned" and base != BASE:
+        raise LayerError("`base` is that of `sinusoidal` positions", argument="base")
     if kind == "sinusoidal":
         if x.shape[2] % 2:
             raise LayerError(f"`sinusoidal` needs an even number of features, the input has {x.shape[2]}")
@@ -180,8 +193,9 @@ def positions(
             f"it is not known how long {x.shape[1]} may be",
             help=f"say it in the input's signature: `{x.shape[1]} <= 512`",
         )
-    if isinstance(x.shape[1], int) and x.shape[1] > limit:
-        raise LayerError(f"the sequence has {x.shape[1]} steps, there are {limit} positions", argument="length")
+    most = b.limit(x.shape[1])
+    if most is not None and most > limit:
+        raise LayerError(f"the sequence has up to {most} steps, there are {limit} positions", argument="length")
     table = b.parameter("weight", (limit, x.shape[2]), initial(None, "normal", std=0.02), decay=False)
     return x + Gather(0)(table, b.steps_of(x))
 

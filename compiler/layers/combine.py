@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from ..ir import Value
+from ..ir import Value, constant
 from ..ops.conv import Conv
-from ..ops.elementwise import Cast, broadcast
+from ..ops.elementwise import Cast, Less, Where, broadcast
 from ..ops.linalg import Linear
 from ..ops.norm import at_least
 from ..ops.reduce import Max, Mean, Sum, drop
@@ -126,8 +126,18 @@ def mean_over(b: Builder, x: Value, axes: tuple[int, ...]) -> Value:
     assert mask is not None
     real = Cast(x.dtype)(mask)
     others = tuple(a for a in axes if a != axis)
-    total = Sum((axis,))(Mean(others)(x) * real) / at_least(Sum((axis,))(real), 1.0)
+    total = Sum((axis,))(Mean(others)(masked(b, x, axis))) / at_least(Sum((axis,))(real), 1.0)
     return reshape(total, kept)
+
+
+def max_over(b: Builder, x: Value, axis: int) -> Value:
+    """The largest number along an axis, which goes away. Padded steps do not count; where all are padded it is 0."""
+    y = Max(axis)(masked(b, x, axis, -math.inf))
+    mask = b.mask(x, axis)
+    if mask is not None:
+        some = Less()(constant(0.0, y.dtype), Sum((axis,))(Cast(y.dtype)(mask)))
+        y = Where()(some, y, constant(0.0, y.dtype))
+    return drop(y, axis)
 
 
 @layer
@@ -139,7 +149,7 @@ def maximum(b: Builder, x: Value, *, over: Word = "1") -> Value:
     """
     need_floats(x)
     axis = axis_named(x, int(over) if over.isdigit() else over)
-    return drop(Max(axis)(masked(b, x, axis, -math.inf)), axis)
+    return max_over(b, x, axis)
 
 
 @layer

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from ..initialisers import INITIALISERS
 from ..ir import Dim, Init, Input, Shape, Type, Value, constant
 from ..ops.elementwise import Cast, Where
-from ..ops.shape import Iota, reshape
+from ..ops.shape import BroadcastTo, Iota, reshape
 from ..spec.kinds import Of
 from ..spec.registry import LAYERS, LOSSES, Call, Entry
 from ..spec.signatures import spec_type
@@ -39,8 +39,8 @@ class Poisoned(Exception):
 class Decoding:
     """That a sequence is read step by step, each step seeing what the steps before it left behind.
 
-    position: the step, a whole number from zero, as a value. dim: the sequence's axis, which is 1 in the graph of a
-    step. limit: for how many steps there is room.
+    position: the step, a whole number from zero, as a value. dim: the name of the sequence's axis, which is one long.
+    limit: for how many steps there is room.
     """
 
     position: Value
@@ -81,6 +81,22 @@ class Builder:
         declared = self._declare(full, Type(shape), "buffer", init, False)
         return self.updates.get(full, declared)
 
+    def remembered(self, name: str, shape: Shape) -> tuple[str, Value]:
+        """State that this step leaves to itself at the next position, zeros at first: what it is called, and its value.
+
+        Steps that share weights have states of their own. `remember` sets what it becomes.
+        """
+        full, count = f"{self.path}.{name}", 1
+        while full in self.inputs:
+            count += 1
+            full = f"{self.path}.{name}_{count}"
+        self.inputs[full] = Input(full, Type(shape), "buffer", Init("zeros"))()
+        return full, self.inputs[full]
+
+    def remember(self, full: str, value: Value) -> None:
+        """Set what the state called `full` becomes."""
+        self.updates[full] = value
+
     def update(self, name: str, value: Value) -> None:
         """Set what the buffer `<step>.<name>` becomes."""
         self.updates[f"{self.path}.{name}"] = value
@@ -105,19 +121,19 @@ class Builder:
         return reshape(found, tuple(d if i in (0, axis) else 1 for i, d in enumerate(x.shape)))
 
     def stepping(self, x: Value) -> bool:
-        """Whether x is one step [N, 1, features] of the sequence that is read step by step."""
-        return self.decoding is not None and x.rank > 1 and x.shape[1] == 1
+        """Whether x is a step of the sequence that is read step by step."""
+        return self.decoding is not None and x.rank > 1 and x.shape[1] == self.decoding.dim
 
     def limit(self, dim: Dim) -> int | None:
         """How large a dim may be, where that is known."""
-        if dim == 1 and self.decoding is not None:
-            return self.limits.get(self.decoding.dim, self.decoding.limit)
-        return dim if isinstance(dim, int) else self.limits.get(dim)
+        if isinstance(dim, int):
+            return dim
+        return self.limits.get(dim, self.decoding.limit if self.decoding and dim == self.decoding.dim else None)
 
     def steps_of(self, x: Value) -> Value:
         """The numbers of the steps of a sequence [N, T, …], from zero: [T] of whole numbers."""
         if self.stepping(x) and self.decoding is not None:
-            return reshape(self.decoding.position, (1,))
+            return BroadcastTo((self.decoding.dim,))(reshape(self.decoding.position, (1,)))
         return Iota((x.shape[1],), 0)()
 
     def positions(self, x: Value) -> Value:
@@ -126,7 +142,7 @@ class Builder:
 
     def across_steps(self, x: Value, axis: int = 1) -> None:
         """Called by layers that take the steps of a sequence together; raises `LayerError` where there is one alone."""
-        if self.stepping(x) and axis == 1 and x.rank > 2:
+        if self.decoding is not None and x.shape[axis] == self.decoding.dim:
             raise LayerError("this layer takes all steps together: a network with it cannot go on step by step")
 
     def steps(self, node: Node, x: Value) -> Value:

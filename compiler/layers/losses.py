@@ -5,7 +5,8 @@ A parameter annotated `Value` is a step of the network, one annotated `Target` a
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from ..ops.ctc import Ctc
 from ..ops.elementwise import And, Cast, Exp, Less, Maximum, Minimum, Not, Where
 from ..ops.linalg import Gather
 from ..ops.norm import at_least
-from ..ops.reduce import L2Normalize, LogSoftmax, Softmax, Sum, drop
-from ..ops.shape import Iota, Size, reshape, swap_last
+from ..ops.reduce import L2Normalize, LogSoftmax, Mean, Softmax, Sum, drop
+from ..ops.shape import BroadcastTo, Iota, Size, reshape, swap_last
 from ..spec.kinds import Fraction, NonNegative, PositiveFloat, Range, Share
 from ..spec.signatures import spec_type
 from .core import Builder, LayerError, Loss, Target, features, loss, need_floats
@@ -75,14 +76,39 @@ def quantile(
 def _regression(b: Builder, op: Op, prediction: Value, target: Target) -> Loss:
     """A loss on numbers. A prediction [1] is compared with a target without axes."""
     prediction = _like(target, prediction)
-    values = op(prediction, target.of(prediction.type))
+    return _averaged(b, op(prediction, target.of(prediction.type)), prediction, "values")
+
+
+def _averaged(
+    b: Builder,
+    values: Value,
+    prediction: Value,
+    task: Literal["classes", "labels", "values"],
+    real: Value | None = None,
+) -> Loss:
+    """The mean of a row's numbers, one for each place. Padded steps, and places that are not `real`, do not count.
+
+    A row then weighs as much as it has steps, so that the loss is the mean over all steps of a batch.
+    """
     mask = b.mask(values) if values.rank > 1 else None
-    if mask is None:
-        return Loss(ops.per_sample(values), prediction, "values")
-    real = Cast(values.dtype)(mask)
-    counts = reshape(Sum((1,))(reshape(real, values.shape[:2])), values.shape[:1])
-    total = ops.per_sample(values * real) * Size(values.shape[1], values.dtype)()
-    return Loss(total / at_least(counts, 1.0), prediction, "values", counts)
+    if mask is not None:
+        mask = BroadcastTo(values.shape[:2])(reshape(mask, values.shape[:2]))
+    if real is not None:
+        mask = real if mask is None else And()(mask, real)
+    if mask is None or values.rank == 1:
+        return Loss(ops.per_sample(values), prediction, task)
+    spread = reshape(mask, (*mask.shape, *(1 for _ in values.shape[mask.rank :])))
+    kept = Where()(spread, values, constant(0.0, values.dtype))
+    counts = Sum(tuple(range(1, mask.rank)))(Cast(values.dtype)(mask))
+    within = tuple(range(mask.rank, values.rank))
+    total = Sum(tuple(range(1, mask.rank)))(drop_axes(Mean(within)(kept), within) if within else kept)
+    mean = total / at_least(counts, 1.0)
+    return Loss(reshape(mean, values.shape[:1]), prediction, task, reshape(counts, values.shape[:1]))
+
+
+def drop_axes(x: Value, axes: tuple[int, ...]) -> Value:
+    """x without axes of size one."""
+    return reshape(x, tuple(d for i, d in enumerate(x.shape) if i not in axes))
 
 
 def _like(target: Target, prediction: Value) -> Value:
@@ -115,8 +141,7 @@ def cross_entropy(
     features(logits)
     ids = label.of(Type(logits.shape[:-1], DType.i64))
     if weights is None:
-        values, counts = _over_labels(logits, ids, smoothing)
-        return Loss(values, Softmax(-1)(logits), "classes", counts)
+        return _over_labels(b, ops.CrossEntropy(smoothing), logits, ids)
     values = ops.CrossEntropy(smoothing)(logits, ids)
     classes = logits.shape[-1]
     if isinstance(classes, int) and len(weights) != classes:
@@ -133,17 +158,14 @@ def cross_entropy(
     return Loss(values, Softmax(-1)(logits), "classes", each)
 
 
-def _over_labels(logits: Value, ids: Value, smoothing: float) -> tuple[Value, Value | None]:
-    """The mean over each row's labels, and how many it has; a label below zero is padding."""
+def _over_labels(b: Builder, op: Op, logits: Value, ids: Value, target: Value | None = None) -> Loss:
+    """A loss of logits [..., classes] and ids [...]; of sequences, an id below zero is padding."""
+    prediction = Softmax(-1)(logits)
     if ids.rank == 1:
-        return ops.CrossEntropy(smoothing)(logits, ids), None
+        return Loss(op(logits, ids), prediction, "classes")
     zero = constant(0, ids.dtype)
-    values = ops.CrossEntropy(smoothing)(logits, Maximum()(ids, zero))
-    real = Cast(values.dtype)(Not()(Less()(ids, zero)))
-    axes = tuple(range(1, ids.rank))
-    count = Sum(axes)(real)
-    mean = Sum(axes)(values * real) / at_least(count, 1.0)
-    return reshape(mean, ids.shape[:1]), reshape(count, ids.shape[:1])
+    found = _averaged(b, op(logits, Maximum()(ids, zero)), prediction, "classes", Not()(Less()(ids, zero)))
+    return replace(found, target=target)
 
 
 @loss
@@ -159,20 +181,17 @@ def next_token(b: Builder, logits: Value, tokens: Target, *, smoothing: Share = 
     if logits.rank != 3:
         raise LayerError(f"the logits are {spec_type(logits.type)}, expected [T, tokens]")
     ids = tokens.of(Type(logits.shape[:-1], DType.i64))
-    following = _following(ids, b.mask(ids))
-    values, counts = _over_labels(logits, following, smoothing)
-    return Loss(values, Softmax(-1)(logits), "classes", counts, following)
+    following = _following(ids)
+    return _over_labels(b, ops.CrossEntropy(smoothing), logits, following, following)
 
 
-def _following(ids: Value, mask: Value | None) -> Value:
+def _following(ids: Value) -> Value:
     """At each step the id of the next one, -1 where there is none."""
     _, steps = ids.shape
     here = Iota((steps,), 0)()
     last = Size(steps, DType.i64)() - 1
     after = Minimum()(here + 1, last)
     exists = reshape(Less()(here, last), (1, steps))
-    if mask is not None:
-        exists = And()(exists, Gather(1)(mask, after))
     return Where()(exists, Gather(1)(ids, after), constant(-1, ids.dtype))
 
 
@@ -189,7 +208,7 @@ def binary_cross_entropy(b: Builder, logits: Value, target: Target, *, positive_
     if logits.rank == 2 and logits.shape[1] == 1 and (target.known is None or target.known.rank == 1):
         logits = drop(logits, 1)
     values = ops.BinaryCrossEntropy(positive_weight)(logits, target.of(logits.type))
-    return Loss(ops.per_sample(values), Sigmoid()(logits), "labels")
+    return _averaged(b, values, Sigmoid()(logits), "labels")
 
 
 @loss
@@ -214,7 +233,7 @@ def focal(b: Builder, logits: Value, label: Target, *, gamma: NonNegative = 2.0)
     need_floats(logits)
     features(logits)
     ids = label.of(Type(logits.shape[:-1], DType.i64))
-    return Loss(ops.per_sample(ops.Focal(gamma)(logits, ids)), Softmax(-1)(logits), "classes")
+    return _over_labels(b, ops.Focal(gamma), logits, ids)
 
 
 @loss
@@ -235,7 +254,7 @@ def binary_focal(
     values = ops.BinaryFocal(gamma)(logits, truth)
     if alpha is not None:
         values = values * (truth * (2.0 * alpha - 1.0) + (1.0 - alpha))
-    return Loss(ops.per_sample(values), Sigmoid()(logits), "labels")
+    return _averaged(b, values, Sigmoid()(logits), "labels")
 
 
 @loss
@@ -248,6 +267,8 @@ def kl_divergence(b: Builder, logits: Value, target: Target) -> Loss:
     need_floats(logits)
     features(logits)
     each = ops.Divergence()(LogSoftmax(-1)(logits), target.of(logits.type))
+    mask = b.mask(each) if each.rank > 2 else None
+    each = each if mask is None else Where()(mask, each, constant(0.0, each.dtype))
     return Loss(_sum_per_sample(each), Softmax(-1)(logits), "values")
 
 
@@ -281,7 +302,7 @@ def poisson(b: Builder, prediction: Value, target: Target, *, log: bool = True) 
     """
     prediction = _like(target, prediction)
     values = ops.PoissonError(log)(prediction, target.of(prediction.type))
-    return Loss(ops.per_sample(values), Exp()(prediction) if log else prediction, "values")
+    return _averaged(b, values, Exp()(prediction) if log else prediction, "values")
 
 
 @loss
@@ -301,7 +322,7 @@ def gaussian_nll(b: Builder, mean: Value, variance: Value, target: Target, *, ep
     if variance.type != mean.type:
         raise LayerError(f"the mean is {spec_type(mean.type)}, the variance is {spec_type(variance.type)}")
     values = ops.GaussianError(eps)(mean, variance, target.of(mean.type))
-    return Loss(ops.per_sample(values), mean, "values")
+    return _averaged(b, values, mean, "values")
 
 
 @loss

@@ -16,7 +16,7 @@ from ..ops.linalg import Gather
 from ..ops.norm import at_least
 from ..ops.reduce import Max, drop
 from ..ops.shape import merge, reshape, swap_axes
-from .combine import mean_over
+from .combine import max_over, mean_over
 from .core import Builder, layer, masked
 from .spatial import Ints, Padding, fixed_sizes, pads_of, per_axis, spatial
 
@@ -38,7 +38,7 @@ def max_pool(
     x, axes, back = spatial(masked(b, x, fill=-math.inf))
     k = per_axis(kernel, axes, "kernel")
     s = k if stride is None else per_axis(stride, axes, "stride")
-    return back(MaxPool(k, s, pads_of(padding, k, (1,) * axes, axes))(x))
+    return masked(b, back(MaxPool(k, s, pads_of(padding, k, (1,) * axes, axes))(x)))
 
 
 @layer
@@ -87,9 +87,10 @@ def global_max_pool(b: Builder, x: Value) -> Value:
 
     Example: global_max_pool
     """
-    x, _, _ = spatial(masked(b, x, fill=-math.inf))
-    flat = merge(x, 2, x.rank)
-    return reshape(Max(2)(flat), x.shape[:2])
+    y, _, _ = spatial(x)
+    if x.rank == 3:
+        return max_over(b, x, 1)
+    return reshape(Max(2)(merge(y, 2, y.rank)), y.shape[:2])
 
 
 @layer

@@ -146,6 +146,10 @@ def _stack(
     if x.rank != 3:
         raise LayerError(f"the input is {spec_type(x.type)}, expected a sequence [T, features]")
     ways = (False, True) if bidirectional else (False,)
+    if dropout and layers == 1:
+        raise LayerError(
+            "`dropout` is between layers, and there is one", argument="dropout", help="a `dropout` step does it"
+        )
     if b.stepping(x) and bidirectional:
         raise LayerError("a sequence that is read step by step has no end to begin at", argument="bidirectional")
     firsts = [_first_states(state, x, units, layers * len(ways)) for state in given]
@@ -169,11 +173,11 @@ def _stepwise(b: Builder, x: Value, name: str, first: list[Value], direction: Di
     """One step of a sequence: it begins with the states that the step before it ended with."""
     assert b.decoding is not None
     beginning = Equal()(b.decoding.position, constant(0, DType.i64))
-    names = [f"{name}.state_{i + 1}" for i in range(len(first))]
-    held = [b.buffer(own, state.shape, Init("zeros")) for own, state in zip(names, first, strict=True)]
-    found = direction(x, name, [Where()(beginning, a, s) for a, s in zip(first, held, strict=True)], False)
-    for own, state in zip(names, found[1:], strict=True):
-        b.update(own, state)
+    held = [b.remembered(f"{name}.state_{i + 1}", state.shape) for i, state in enumerate(first)]
+    begun = [Where()(beginning, state, old) for state, (_, old) in zip(first, held, strict=True)]
+    found = direction(x, name, begun, False)
+    for (full, _), state in zip(held, found[1:], strict=True):
+        b.remember(full, state)
     return found
 
 

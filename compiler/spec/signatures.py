@@ -14,6 +14,9 @@ DTYPES = {"float": DType.f32, "int": DType.i64, "bool": DType.boolean}
 BATCH = "N"
 MAX_DIM = 2**31
 
+# What graphs of training and generation read besides data.
+RESERVED = ("lr", "step", "average", "position", "parents")
+
 _SIGNATURE = re.compile(r"\s*(\w+)\s*(?:\[(.*)\])?\s*")
 _BOUNDED = re.compile(r"([A-Za-z_]\w*)\s*<=\s*(\S+)")
 
@@ -55,6 +58,11 @@ def read_signature(key: Key, node: Node, scope: Scope, report: Report) -> Signat
         return None
     if not key.isidentifier():
         report.error("E208", f"`{key}` cannot name an input: a name has letters, digits and underscores", key.span)
+        return None
+    if key in RESERVED:
+        report.error(
+            "E208", f"`{key}` cannot name an input: training and generation have numbers of that name", key.span
+        )
         return None
     dims: list[Dim] = [BATCH]
     bounds: list[tuple[str, int]] = []

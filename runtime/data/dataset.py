@@ -18,7 +18,7 @@ from ...compiler.spec.kinds import INVALID, Context, TaggedKind, params_of, read
 from ...compiler.spec.reader import Spec
 from ...compiler.spec.registry import ENCODERS, SOURCES, SPLITS, Call
 from ...compiler.spec.sections import Data, Source
-from ...compiler.spec.signatures import DTYPES, spec_type
+from ...compiler.spec.signatures import DTYPES, RESERVED, spec_type
 from ...compiler.spec.source import Key, Node
 from .fields import Encoder, FieldError, Fitted, State, restore
 from .splits import DEFAULT, NAMES
@@ -94,6 +94,10 @@ def declare_fields(data: Data, scope: Scope, report: Report) -> dict[str, Call]:
 def _declare_field(name: Key, node: Node, scope: Scope, report: Report) -> Call | None:
     if not name.isidentifier():
         report.error("E208", f"`{name}` cannot name a field: a name has letters, digits and underscores", name.span)
+        return None
+    if name in RESERVED:
+        message = f"`{name}` cannot name a field: training and generation have numbers of that name"
+        report.error("E208", message, name.span)
         return None
     call = FIELD.read(node, Context(scope, report, f"field `{name}`"))
     if call is INVALID:

@@ -364,7 +364,7 @@ SEQUENCES = {
     "lstm": "[{embedding: {rows: 7, dim: 4}}, {lstm: {units: 3, layers: 2, bidirectional: true}}, {linear: 2}]",
     "gru": "[{embedding: {rows: 7, dim: 4}}, {gru: {units: 3, bidirectional: true, returns: last}}, {linear: 2}]",
     "rnn": "[{embedding: {rows: 7, dim: 4}}, {rnn: {units: 3, activation: relu}}, {mean: {over: T}}]",
-    "attention": "[{embedding: {rows: 7, dim: 4}}, positions, {attention: {heads: 2, causal: true, positions: rotary}}]",
+    "attention": "[{embedding: {rows: 7, dim: 4}}, positions, {attention: {heads: 1, positions: rotary}}]",
 }
 
 

@@ -103,6 +103,76 @@ def test_losses_count_real_steps_alone(loss: str, target: str | None) -> None:
     assert total / weight == pytest.approx(mean, rel=1e-5)
 
 
+TOKENS = "spec: 1\nmodel: {inputs: {x: 'int[T <= 16]'}, layers: [{embedding: {rows: 7, dim: 7}}, BODY]}\n"
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy: [y, x]", "focal: [y, x]", "next_token: [y, x]"])
+@pytest.mark.parametrize("body", ["{linear: 7, as: y}", "transpose, softmax, transpose, {linear: 7, as: y}"])
+def test_more_padding_changes_no_loss(loss: str, body: str) -> None:
+    """An input that is also the target, and a softmax over the steps."""
+    spec = read_string(TOKENS.replace("BODY", body) + f"train: {{loss: {{{loss}}}, optimizer: sgd}}\n")
+    graph = build(spec, "train").graph
+    made = load("numpy")
+    run = made.compile(graph, made.state({input_of(v).name: initialise(v, 0) for v in graph.by_role("param")}))
+    found = [float(run({"x": padded(ROWS[:3], width)})["loss"]) for width in (5, 9)]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "low"), [("binary_cross_entropy", 0), ("binary_focal", 0), ("poisson", 0), ("mae", -1)]
+)
+def test_what_stands_at_padded_steps_changes_no_loss(loss: str, low: int) -> None:
+    text = TOKENS.replace("BODY", "{linear: 7, as: y}") + f"train: {{loss: {{{loss}: [y, t]}}, optimizer: sgd}}\n"
+    graph = build(read_string(text), "train").graph
+    made = load("numpy")
+    run = made.compile(graph, made.state({input_of(v).name: initialise(v, 0) for v in graph.by_role("param")}))
+    rows = padded(ROWS[:3], 6)
+    t = np.random.default_rng(0).integers(0, 2, (3, 6, 7)).astype(np.float32)
+    other = np.where(rows[:, :, None] < 0, 1 - t, t).astype(np.float32)
+    first, second = (float(run({"x": rows, "t": each})["loss"]) for each in (t, other))
+    assert first == pytest.approx(second, rel=1e-6)
+
+
+def test_two_padded_inputs_of_one_axis() -> None:
+    """A step is real where it is real in both."""
+    spec = read_string(
+        "spec: 1\nmodel: {inputs: {a: 'int[T]', c: 'int[T]'}, layers: [{embedding: {rows: 7, dim: 4}, from: a, as: p}, "
+        "{embedding: {rows: 7, dim: 4}, from: c, as: q}, {add: [p, q]}, {mean: {over: T}, as: y}]}\n"
+    )
+    graph = build(spec).graph
+    made = load("numpy")
+    run = made.compile(graph, made.state({input_of(v).name: initialise(v, 0) for v in graph.by_role("param")}))
+    long, short = (run({"a": a, "c": c})["y"] for a, c in (
+        (np.array([[1, 2, 3]]), np.array([[4, 5, -1]])), (np.array([[1, 2]]), np.array([[4, 5]])),
+    ))  # fmt: skip
+    np.testing.assert_allclose(long, short, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{lstm: {units: 3, returns: last}}",
+        "{gru: {units: 3, bidirectional: true, returns: last}}",
+        "{attention: 2}",
+        "{maximum: {over: T}}",
+        "{conv: 4}, global_max_pool",
+        "{max_pool: {kernel: 3, stride: 1, padding: same}}, layer_norm",
+    ],
+)
+def test_rows_without_a_step(body: str) -> None:
+    """An empty text is a row like any other: finite, and the same on every backend."""
+    text = TOKENS.replace("dim: 7", "dim: 4").replace("BODY", f"{body}, {{linear: 3, as: y}}")
+    graph = build(read_string(text)).graph
+    arrays = {input_of(v).name: initialise(v, 0) for v in graph.by_role("param")}
+    found = []
+    for backend in ("numpy", "torch", "onnx"):
+        made = load(backend)
+        found.append(made.compile(graph, made.state(arrays))({"x": padded([[3, 1], []], 3)})["y"])
+    assert np.isfinite(found[0]).all()
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-5, atol=1e-6)
+
+
 def test_batch_norm_counts_real_steps_alone() -> None:
     """Its statistics are those of all real steps, laid end to end as one row."""
     spec = read_string(

@@ -14,6 +14,7 @@ from trine.compiler.generation import NotGenerative, decoder, step_model
 from trine.compiler.passes import for_inference
 from trine.compiler.spec.diagnostics import SpecError
 from trine.compiler.spec.reader import Spec, read_string
+from trine.runtime.data import DataError
 from trine.runtime.generation import Generator, Sampling
 from trine.runtime.model import LoadedModel, initial_weights
 
@@ -26,6 +27,9 @@ BODIES = {
     "window": "{attention: {heads: 2, causal: true, window: 3}}",
     "learned": "positions, {residual: [rms_norm, {attention: {heads: 2, causal: true}}]}, layer_norm",
     "sinusoidal": "{positions: sinusoidal}, {attention: {heads: 2, causal: true}}",
+    "shared": "{attention: {heads: 2, causal: true}, as: a}, relu, {attention: {heads: 2, causal: true}, share: a}",
+    "shared lstm": "{lstm: 8, as: a}, {lstm: 8, share: a}",
+    "repeated": "{residual: [rms_norm, {attention: {heads: 2, causal: true}}], repeat: 2}",
     "lstm": "{lstm: {units: 8, layers: 2}}",
     "gru": "{gru: 8}, gelu",
     "rnn": "{residual: [{rnn: 8}]}",
@@ -52,6 +56,23 @@ ENCODER_DECODERS = {
     - {gru: 8, from: [given, memory]}
     - {linear: 7, as: logits}""",
 }
+IMAGE = """
+spec: 1
+model:
+  inputs: {image: "float[1, 6, 6]", tokens: "int[T <= 9]"}
+  layers:
+    - {conv: 4, from: image}
+    - global_avg_pool
+    - linear: 8
+    - {reshape: [1, 8], as: memory}
+    - {embedding: {rows: 7, dim: 8}, from: tokens}
+    - {lstm: 8, as: asked}
+    - {attention: 2, from: [asked, memory]}
+    - {linear: 7, as: logits}
+    - {gelu: {}, as: other}
+  outputs: [other]
+train: {loss: {next_token: [logits, tokens]}, optimizer: sgd}
+"""
 PAIR = """
 spec: 1
 model:
@@ -111,6 +132,30 @@ def test_encoders_run_once(body: str, backend: str) -> None:
     assert made.begin is not None
     assert not [v for v in made.step.inputs if v.op.name == "source"]
     assert not any(v.op.name.startswith("embedding_1") for v in made.step.inputs)
+
+
+def test_an_image_of_one_channel_is_told() -> None:
+    """One channel or one remembered step is no step of the text; the logits need not be an output of the spec."""
+    model = model_of(read_string(IMAGE))
+    rng = np.random.default_rng(1)
+    tokens, image = rng.integers(0, VOCABULARY, LIMIT), rng.normal(size=(1, 1, 6, 6)).astype(np.float32)
+    made = read_string(
+        IMAGE.replace("outputs: [other]", "outputs: [logits]").replace("    - {gelu: {}, as: other}\n", "")
+    )
+    expected = whole(LoadedModel(made, model.weights, {}), {"tokens": tokens[None], "image": image})[0]
+    np.testing.assert_allclose(stepwise(model, tokens, {"image": image}), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_mixes_steps_is_refused_wherever_time_stands() -> None:
+    with pytest.raises(SpecError, match="takes all steps together"):
+        decoder(spec_of("transpose, softmax, transpose"))
+
+
+def test_beams_begin_like_one() -> None:
+    made = Generator(model_of(spec_of(BODIES["gru"])), beams=2)
+    assert len(made.search(list(range(7)) * 3, {}, 4, stop=None)) <= 4
+    with pytest.raises(DataError, match="nothing to go on from"):
+        made.search([], {}, 4, stop=None)
 
 
 def test_the_same_tokens_on_every_backend() -> None:

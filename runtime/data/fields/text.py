@@ -196,6 +196,7 @@ class FittedText(Fitted):
     def ids(self, text: str, table: Table | None = None, whole: bool = True) -> Array:
         """The ids of a text, between its start and end (the end only if `whole`); raises `DataError`."""
         index = self._index
+        text = text.lower() if self.lower else text
         found = [index.get(token, -1) for token in tokens_of(self.unit, text)]
         if UNKNOWN in index:
             found = [index[UNKNOWN] if i < 0 else i for i in found]
