@@ -186,7 +186,8 @@ class Generator:
         known = {column for name in others for column in self.model.fields[name].columns}
         for name in row:
             if name not in known:
-                raise DataError(f"no other input of the network reads the column `{name}`: {hint(name, known)}")
+                help = hint(name, known) if known else "it has no other inputs"
+                raise DataError(f"no other input of the network reads the column `{name}`: {help}")
         columns = {name: [value] for name, value in row.items()}
         arrays = transform(self.model.fields, from_arrays(columns), others) if others else {}
         vocabulary = self.field.vocabulary
