@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from .diagnostics import Span
@@ -88,6 +87,8 @@ class Registry(Mapping[str, Entry]):
         if self._asked:
             return
         self._asked = True
+        from importlib.metadata import entry_points  # slow to import, and asked for unknown names alone
+
         for point in entry_points(group=f"trine.{self.noun}s"):
             self._entries.setdefault(point.name, Entry(point.name, point.load()))
 
