@@ -1,0 +1,88 @@
+"""Every shipped spec trains three steps with the same losses on the three backends, and runs as an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import trine
+from trine.backends.base import load
+from trine.compiler.build import build
+from trine.compiler.ir import Array
+from trine.compiler.passes import Model, for_inference
+from trine.runtime.model import LoadedModel, initial_weights
+from trine.runtime.progress import Silent
+from trine.runtime.session import prepare
+from trine.runtime.specs import open_spec, zoo
+from trine.runtime.trainer import Trainer
+
+torch.set_num_threads(1)
+
+
+def given(name: str) -> dict[str, Any] | None:
+    """Rows for the specs whose data do not come with a package."""
+    if name != "vision/fashion-cnn":
+        return None
+    rng = np.random.default_rng(0)
+    rows = {"image": rng.integers(0, 256, (60, 1, 28, 28)).astype(np.uint8), "label": np.arange(60) % 10}
+    return {"train": rows, "valid": rows, "test": rows}
+
+
+class Losses(Silent):
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def step(self, batches: int, loss: float, lr: float) -> None:
+        self.found.append(loss)
+
+
+@pytest.mark.parametrize("name", sorted(zoo()))
+def test_three_steps_are_the_same_on_every_backend(name: str) -> None:
+    spec = open_spec(f"zoo:{name}", ["train.epochs=null", "train.steps=3", "train.batch=8", "train.schedule=null"])
+    sized, dataset = prepare(spec, given(name))
+    rows = {split: part.arrays for split, part in dataset.splits.items() if split == "train"}
+    found: dict[str, list[float]] = {}
+    for backend in ("numpy", "torch", "onnx"):
+        losses = Losses()
+        Trainer(sized, rows, load(backend), losses).fit()
+        found[backend] = losses.found
+    assert len(found["numpy"]) == 3
+    for backend in ("torch", "onnx"):
+        # float32, three steps: the order of sums alone
+        np.testing.assert_allclose(found[backend], found["numpy"], rtol=2e-5, err_msg=backend)
+
+
+def feeds_of(model: LoadedModel, rows: int, steps: int) -> dict[str, Array]:
+    rng = np.random.default_rng(rows)
+    feeds = {}
+    for name, t in model.inputs.items():
+        shape = (rows, *(d if isinstance(d, int) else steps for d in t.shape[1:]))
+        size = model.spec.sizes.get(f"{name}.size", 2)
+        drawn = rng.standard_normal(shape) if t.dtype.floating else rng.integers(0, size, shape)
+        feeds[name] = drawn.astype(t.dtype.numpy)
+    return feeds
+
+
+@pytest.mark.parametrize("name", sorted(zoo()))
+def test_onnx_files_of_any_batch_and_length(name: str, tmp_path: Path) -> None:
+    sized, _ = prepare(open_spec(f"zoo:{name}"), given(name))
+    weights = initial_weights(sized)
+    model = for_inference(Model(build(sized).graph, weights))[0]
+    load("onnx").export(model, tmp_path / "model.onnx", {})
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    numpy = load("numpy")
+    run = numpy.compile(model.graph, numpy.state(model.weights))
+    for rows, steps in ((1, 5), (3, 9)):
+        feeds = feeds_of(LoadedModel(sized, weights, {}), rows, steps)
+        expected = run(feeds)
+        for output, found in zip(expected, session.run(list(expected), feeds), strict=True):
+            np.testing.assert_allclose(found, expected[output], rtol=1e-3, atol=1e-4, err_msg=output)
+
+
+def test_blocks_are_no_specs() -> None:
+    assert not [name for name in zoo() if name.startswith("blocks")]
+    assert (Path(trine.__file__).parent / "specs" / "blocks").is_dir()
