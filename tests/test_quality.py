@@ -26,7 +26,9 @@ def median(spec: str, metric: str, split: str = "test") -> float:
     return statistics.median(runs)
 
 
-@pytest.mark.parametrize(("spec", "least"), [("zoo:vision/digits-mlp", 0.97), ("zoo:vision/digits-cnn", 0.985)])
+@pytest.mark.parametrize(
+    ("spec", "least"), [("zoo:vision/digits-mlp", 0.97), ("zoo:vision/digits-cnn", 0.985), ("zoo:vision/vit", 0.96)]
+)
 def test_digits(spec: str, least: float) -> None:
     assert median(spec, "accuracy") >= least
 

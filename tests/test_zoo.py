@@ -11,6 +11,7 @@ import pytest
 import torch
 import trine
 from trine.backends.base import load
+from trine.compiler.analysis import parameters
 from trine.compiler.build import build
 from trine.compiler.ir import Array
 from trine.compiler.passes import Model, for_inference
@@ -25,7 +26,7 @@ torch.set_num_threads(1)
 
 def given(name: str) -> dict[str, Any] | None:
     """Rows for the specs whose data do not come with a package."""
-    if name != "vision/fashion-cnn":
+    if name not in ("vision/fashion-cnn", "vision/lenet"):
         return None
     rng = np.random.default_rng(0)
     rows = {"image": rng.integers(0, 256, (60, 1, 28, 28)).astype(np.uint8), "label": np.arange(60) % 10}
@@ -86,3 +87,9 @@ def test_onnx_files_of_any_batch_and_length(name: str, tmp_path: Path) -> None:
 def test_blocks_are_no_specs() -> None:
     assert not [name for name in zoo() if name.startswith("blocks")]
     assert (Path(trine.__file__).parent / "specs" / "blocks").is_dir()
+
+
+@pytest.mark.parametrize(("name", "count"), [("vision/lenet", 61_706)])
+def test_published_numbers_of_parameters(name: str, count: int) -> None:
+    sized, _ = prepare(open_spec(f"zoo:{name}"), given(name))
+    assert parameters(build(sized).graph) == count
