@@ -10,7 +10,7 @@ from .build.network import Head
 from .ir import Array, Const, DType, Graph, Init, Input, Type, Value, input_of, order
 from .ops.linalg import Gather
 from .passes import Model
-from .rewrite import Replacement, bind, mapped, with_roots
+from .rewrite import Replacement, bind, mapped, single, with_roots
 from .spec.reader import Spec
 from .spec.signatures import BATCH
 
@@ -86,7 +86,8 @@ def shared(graph: Graph, varying: set[str]) -> tuple[Graph | None, Graph]:
         fed |= {v} if any(x in fed for x in v.inputs) else set()
     if not fed:
         return None, graph.prune_inputs(varying)
-    edge = [v for v in order(graph.roots) if v in fed and v not in changing and _is_read(v, graph, changing)]
+    read = set(graph.roots).union(*(v.inputs for v in changing))
+    edge = [v for v in order(graph.roots) if v in fed and v in read and v not in changing]
     kept = {v: Input(f"{SHARED}{i}", v.type, "buffer", Init("zeros"))() for i, v in enumerate(edge)}
     begin = Graph(
         f"{graph.name}/begin", (*graph.inputs, *kept.values()), {}, {input_of(k).name: v for v, k in kept.items()}
@@ -99,23 +100,20 @@ def shared(graph: Graph, varying: set[str]) -> tuple[Graph | None, Graph]:
     return begin, Graph(f"{graph.name}/step", inputs, step.outputs, step.updates).prune_inputs(varying)
 
 
-def _is_read(value: Value, graph: Graph, changing: set[Value]) -> bool:
-    """Whether something that changes from step to step, or the graph itself, reads a value."""
-    return value in graph.roots or any(value in v.inputs for v in changing)
-
-
 def reordered(step: Graph) -> Graph:
-    """The step with the caches' rows taken from `parents` first, as beam search needs it."""
+    """The step with the caches' rows taken from `parents` first, as beam search needs it.
+
+    What all steps share is the same in every row, and stays where it is.
+    """
     parents = Input(PARENTS, Type((BATCH,), DType.i64))()
     memo: dict[Value, Replacement] = {}
     for v in step.inputs:
-        cache = input_of(v).name in step.updates or input_of(v).name.startswith(SHARED)
-        memo[v] = Gather(0)(v, parents) if cache else v
+        memo[v] = Gather(0)(v, parents) if input_of(v).name in step.updates else v
     for v in order(step.roots, memo):
         memo[v] = v if isinstance(v.op, Const) else mapped(v, memo)
-    outputs = {name: memo[v] for name, v in step.outputs.items()}
-    updates = {name: memo[v] for name, v in step.updates.items()}
-    return Graph(step.name, (*step.inputs, parents), outputs, updates)  # type: ignore[arg-type]
+    outputs = {name: single(memo[v]) for name, v in step.outputs.items()}
+    updates = {name: single(memo[v]) for name, v in step.updates.items()}
+    return Graph(step.name, (*step.inputs, parents), outputs, updates)
 
 
 def step_model(spec: Spec, weights: Mapping[str, Array]) -> Model:

@@ -151,10 +151,8 @@ class LoadedModel:
         except IRError as error:
             raise DataError(f"what was given does not fit the model's input {error}") from None
         for name, signature in self.spec.inputs.items():
-            limits = dict(signature.bounds)
-            for dim, size in zip(signature.type.shape, found[name].shape, strict=True):
-                if isinstance(dim, str) and size > limits.get(dim, size):
-                    raise DataError(f"the model's input `{name}` has {size} steps, {dim} is at most {limits[dim]}")
+            if (problem := signature.exceeded(found[name].shape)) is not None:
+                raise DataError(f"the model's input `{name}` has {problem}")
         return found
 
     def decode(self, outputs: Mapping[str, Array]) -> dict[str, Array]:

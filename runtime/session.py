@@ -111,15 +111,10 @@ def _check_lengths(name: str, spec: Spec, dataset: Dataset) -> None:
             f"rows of the field `{name}` differ in length: its input is of type `int[T <= {signature.type.shape[1]}]`",
             signature.key.span,
         )
-    limits = dict(signature.bounds)
     for split, part in dataset.splits.items():
-        for dim, size in zip(signature.type.shape, part.arrays[name].shape, strict=True):
-            if isinstance(dim, str) and size > limits.get(dim, size):
-                raise DataError(
-                    f"the field `{name}` has {size} steps in its {split} rows, {dim} is at most {limits[dim]}: "
-                    "`max_length` cuts what is longer",
-                    signature.key.span,
-                )
+        if (problem := signature.exceeded(part.arrays[name].shape)) is not None:
+            message = f"the field `{name}` has {problem} (in its {split} rows): `max_length` cuts what is longer"
+            raise DataError(message, signature.key.span)
 
 
 def _check_classes(head: Head, network: Network, dataset: Dataset) -> None:

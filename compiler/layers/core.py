@@ -86,10 +86,7 @@ class Builder:
 
         Steps that share weights have states of their own. `remember` sets what it becomes.
         """
-        full, count = f"{self.path}.{name}", 1
-        while full in self.inputs:
-            count += 1
-            full = f"{self.path}.{name}_{count}"
+        full = self._free(f"{self.path}.{name}")
         self.inputs[full] = Input(full, Type(shape), "buffer", Init("zeros"))()
         return full, self.inputs[full]
 
@@ -103,11 +100,17 @@ class Builder:
 
     def random(self, shape: Shape) -> Value:
         """Numbers uniform on [0, 1), fresh in each step."""
-        name = f"{self.path}.uniform"
-        count = sum(1 for known in self.inputs if known == name or known.startswith(name + "_"))
-        full = f"{name}_{count + 1}" if count else name
+        full = self._free(f"{self.path}.uniform")
         self.inputs[full] = Input(full, Type(shape), "random")()
         return self.inputs[full]
+
+    def _free(self, name: str) -> str:
+        """The name, or with the first number behind it that no input has."""
+        full, count = name, 1
+        while full in self.inputs:
+            count += 1
+            full = f"{name}_{count}"
+        return full
 
     def mask(self, x: Value, axis: int = 1) -> Value | None:
         """Which numbers of x are real along an axis of padded steps, as booleans that broadcast against x.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..ir import Dim, DType, Type
@@ -32,6 +33,14 @@ class Signature:
     @property
     def names(self) -> list[str]:
         return [dim for dim in self.type.shape[1:] if isinstance(dim, str)]
+
+    def exceeded(self, shape: Sequence[int]) -> str | None:
+        """What an array of a shape has more of than a bound allows, in words; `None` where it is within bounds."""
+        limits = dict(self.bounds)
+        for dim, size in zip(self.type.shape, shape, strict=True):
+            if isinstance(dim, str) and size > limits.get(dim, size):
+                return f"{size} steps, {dim} is at most {limits[dim]}"
+        return None
 
 
 def spec_type(t: Type) -> str:

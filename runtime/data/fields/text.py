@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -211,8 +212,9 @@ class FittedText(Fitted):
         last = [index[END]] if END in index and whole else []
         return np.asarray([*first, *found, *last], np.int64)
 
-    @property
+    @cached_property
     def _index(self) -> dict[str, int]:
+        """The id of each token; every row asks for it."""
         return {token: i for i, token in enumerate(self.vocabulary)}
 
     def text(self, ids: Iterable[int]) -> str:
