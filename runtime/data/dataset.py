@@ -282,6 +282,12 @@ def fingerprint(tables: Mapping[str, Table], columns: Iterable[str]) -> str:
 
 def _content(column: Column) -> bytes:
     """The bytes of a column; what stands where a value is missing does not count."""
+    if column.ragged:
+        parts = (_content(Column(row, np.zeros(len(row), np.bool_))) for row in column.take(~column.missing).values)
+        return (
+            hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
+            + column.missing.tobytes()
+        )
     if column.is_text:
         cells = [None if absent else cell for cell, absent in zip(column.values, column.missing, strict=True)]
         return json.dumps(cells).encode()

@@ -35,14 +35,23 @@ class Column:
 
     Values are int64, float64, text (an object array of `str`), or numbers of any type with more
     than one axis. What stands in `values` where a row is missing means nothing.
+
+    A `ragged` column has a sequence in each row, of its own length: `values` is an object array of
+    arrays [steps, ...] of numbers, or of `str` (object arrays).
     """
 
     values: Array
     missing: Mask
+    ragged: bool = False
 
     @property
     def is_text(self) -> bool:
-        return self.values.dtype == object
+        return self.values.dtype == object and not self.ragged
+
+    @property
+    def lengths(self) -> Rows:
+        """The number of steps in each row of a ragged column, 0 where it is missing."""
+        return np.fromiter((len(v) for v in self.values), np.int64, len(self.values)) * ~self.missing
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,7 +59,7 @@ class Column:
         return self.values.shape[1:]
 
     def take(self, indices: Array) -> Column:
-        return Column(self.values[indices], self.missing[indices])
+        return Column(self.values[indices], self.missing[indices], self.ragged)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +120,18 @@ def from_arrays(columns: Mapping[str, ArrayLike], source: str = "the given array
 
 
 def as_column(name: str, value: ArrayLike, source: str) -> Column:
-    """A column of an array or list [rows, ...]; raises `DataError` for what no column can hold."""
+    """A column of an array or list [rows, ...]; raises `DataError` for what no column can hold.
+
+    Rows that are lists of text, or lists of numbers that differ in length, make a ragged column.
+    """
     try:
         array = np.asarray(value)
     except ValueError:
-        raise DataError(f"{source}: `{name}` has rows that differ in shape") from None
+        return _ragged(list(cast("Any", value)), name, source)
     if array.ndim == 0:
         raise DataError(f"{source}: `{name}` is a single value, expected one per row")
+    if array.dtype.kind in "UO" and (array.ndim == 2 or _has_sequences(array)):
+        return _ragged(list(cast("Any", value)), name, source)
     if array.dtype.kind in "biuf":
         return _number_column(array, name, source)
     if array.ndim == 1 and array.dtype.kind in "UO":
@@ -127,6 +141,42 @@ def as_column(name: str, value: ArrayLike, source: str) -> Column:
         f"{source}: `{name}` holds {array.dtype} of shape {list(array.shape)}, "
         "expected numbers, or text with one cell per row"
     )
+
+
+def _has_sequences(array: Array) -> bool:
+    return array.ndim == 1 and any(isinstance(cell, list | tuple | np.ndarray) for cell in array.tolist())
+
+
+def _ragged(rows: list[Any], name: str, source: str) -> Column:
+    missing = np.fromiter((row is None for row in rows), np.bool_, len(rows))
+    steps = [_steps(row, name, source) for row in rows if row is not None]
+    kinds = {(row.dtype == object, row.shape[1:]) for row in steps if len(row)}
+    if len(kinds) > 1:
+        raise DataError(f"{source}: `{name}` has rows that differ in more than their length")
+    nothing = np.empty(0, object if (True, ()) in kinds else np.float64)
+    found = iter(steps)
+    return ragged_column([nothing if absent else next(found) for absent in missing], missing)
+
+
+def _steps(row: Any, name: str, source: str) -> Array:
+    """One row of a ragged column."""
+    try:
+        array = np.asarray(row)
+    except ValueError:
+        array = np.zeros(())
+    if array.ndim and array.dtype.kind in "biuf":
+        return array
+    if array.ndim == 1 and array.dtype.kind in "UO" and all(isinstance(step, str) for step in array.tolist()):
+        return array.astype(object)
+    raise DataError(f"{source}: `{name}` has a row that is neither a list of text nor an array of numbers")
+
+
+def ragged_column(rows: Sequence[Array], missing: Mask | None = None) -> Column:
+    """A column with a sequence in each row."""
+    values = np.empty(len(rows), object)
+    for i, row in enumerate(rows):
+        values[i] = row
+    return Column(values, np.zeros(len(rows), np.bool_) if missing is None else missing, ragged=True)
 
 
 def _number_column(array: Array, name: str, source: str) -> Column:
@@ -214,6 +264,8 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 def flat(table: Table, name: str, use: str) -> Column:
     """The column `name`, which must have one value per row; raises `DataError`."""
     column = table.column(name)
+    if column.ragged:
+        raise DataError(f"{table.place(name)} has a sequence in each row; {use} needs a single value")
     if column.shape:
         raise DataError(
             f"{table.place(name)} has an array {list(column.shape)} in each row; {use} needs a single value"
@@ -227,6 +279,8 @@ def numeric(table: Table, name: str, use: str) -> Column:
     A column in which every value is missing may be taken as numbers.
     """
     column = table.column(name)
+    if column.ragged:
+        raise DataError(f"{table.place(name)} has a sequence in each row; {use} needs rows of one shape")
     if column.is_text and column.missing.all():
         return Column(np.full(len(table), np.nan), column.missing)
     if column.is_text:

@@ -1,23 +1,26 @@
 """Metrics: how good predictions are. Computed once, in NumPy, for every backend.
 
-A metric takes predictions and targets of all rows of a split. There are three tasks: `classes`
-(probabilities [n, classes], ids [n]), `labels` (probabilities and 0 or 1, [n] or [n, k]) and
-`values` (numbers of equal shape). A metric without a value (the area under a curve when there is
-but one class, anything of no rows, anything of predictions that are not numbers) is nan.
+A metric takes predictions and targets of all rows of a split. There are five tasks: `classes`
+(probabilities [n, classes], ids [n]), `labels` (probabilities and 0 or 1, [n] or [n, k]), `values`
+(numbers of equal shape), `ranking` (for each query the ranks, from 1, of what is relevant among all
+candidates, and which of these numbers count: [queries, most]) and `text` (a text for each row). A
+metric without a value (the area under a curve when there is but one class, anything of no rows,
+anything of predictions that are not numbers) is nan.
 """
 
 from __future__ import annotations
 
 from . import classification, regression
-from .core import BINARY, GOALS, SMALL, TASKS, check_metric, direction, evaluate_metrics, metric
+from .core import BINARY, GOALS, SMALL, TASKS, About, check_metric, direction, evaluate_metrics, metric
 from .parts import Reliability, reliability
-from .tables import ClassRow, SliceRow, bootstrap, confusion_matrix, intervals, per_class, slices
+from .tables import ClassRow, SliceRow, bootstrap, confusion_matrix, draws_of, intervals, per_class, slices
 
 __all__ = [
     "BINARY",
     "GOALS",
     "SMALL",
     "TASKS",
+    "About",
     "ClassRow",
     "Reliability",
     "SliceRow",
@@ -26,6 +29,7 @@ __all__ = [
     "classification",
     "confusion_matrix",
     "direction",
+    "draws_of",
     "evaluate_metrics",
     "intervals",
     "metric",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Literal, TypeVar, cast
 
@@ -11,18 +12,37 @@ import numpy as np
 from ...compiler.ir import Array
 from ...compiler.spec.registry import METRICS, Call
 
-Task = Literal["classes", "labels", "values"]
+Task = Literal["classes", "labels", "values", "ranking", "text"]
 Goal = Literal["max", "min"]
 F = TypeVar("F", bound=Callable[..., float])
 
 TASKS: dict[str, tuple[Task, ...]] = {}
 GOALS: dict[str, Goal] = {}
 BINARY: set[str] = set()
+# Metrics that are told, as a third argument, what there is to know besides predictions and targets.
+TOLD: set[str] = set()
 NAN = float("nan")
 SMALL = 30
 
 
-def metric(*tasks: Task, goal: Goal = "max", binary: bool = False) -> Callable[[F], F]:
+@dataclass(frozen=True, eq=False)
+class About:
+    """What there is to know of predictions: what classes are called, and of which row each prediction is.
+
+    `rows` [n] are ascending where several predictions, such as those of the steps of a sequence, are of one row.
+    """
+
+    names: Sequence[str] = ()
+    rows: Array | None = None
+
+    def take(self, indices: Array) -> About:
+        return self if self.rows is None else replace(self, rows=self.rows[indices])
+
+
+NOTHING = About()
+
+
+def metric(*tasks: Task, goal: Goal = "max", binary: bool = False, told: bool = False) -> Callable[[F], F]:
     """Register a function `(prediction, target, *, …) -> float` as a metric.
 
     It is called with arrays that fit its tasks, hold at least one row, and no nan.
@@ -30,26 +50,33 @@ def metric(*tasks: Task, goal: Goal = "max", binary: bool = False) -> Callable[[
     tasks: what it is for.
     goal: whether more or less is better.
     binary: whether, of classes, it takes no more than two.
+    told: whether it takes an `About` as a third argument.
     """
 
     def add(function: F) -> F:
         name = function.__name__.rstrip("_")
 
         @wraps(function)
-        def checked(prediction: Array, target: Array, **arguments: Any) -> float:
+        def checked(prediction: Array, target: Array, *about: About, **arguments: Any) -> float:
             p, t = np.asarray(prediction), np.asarray(target)
             _check_shapes(name, tasks, p, t)
-            if p.size == 0 or np.isnan(p).any() or np.isnan(t).any():
+            if p.size == 0 or _has_nan(p) or _has_nan(t):
                 return NAN
             with np.errstate(all="ignore"):
-                return float(function(p, t, **arguments))
+                return float(function(p, t, *(about or [NOTHING] * told), **arguments))
 
         TASKS[name], GOALS[name] = tasks, goal
         if binary:
             BINARY.add(name)
+        if told:
+            TOLD.add(name)
         return cast(F, METRICS.register(checked))
 
     return add
+
+
+def _has_nan(array: Array) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def _check_shapes(name: str, tasks: tuple[Task, ...], p: Array, t: Array) -> None:
@@ -95,7 +122,15 @@ def check_metric(call: Call, task: str, loss: str | None = None, classes: int | 
     return None
 
 
-def evaluate_metrics(calls: Sequence[Call], prediction: Array, target: Array, task: str) -> dict[str, float]:
+def measure(call: Call, prediction: Array, target: Array, about: About) -> float:
+    """The value of one metric."""
+    told = (about,) if call.name in TOLD else ()
+    return float(call(prediction, target, *told))
+
+
+def evaluate_metrics(
+    calls: Sequence[Call], prediction: Array, target: Array, task: str, about: About = NOTHING
+) -> dict[str, float]:
     """The value of each metric by its name; a name that comes again carries its arguments."""
     values: dict[str, float] = {}
     for call in calls:
@@ -104,5 +139,5 @@ def evaluate_metrics(calls: Sequence[Call], prediction: Array, target: Array, ta
         name = call.name
         if name in values:
             name += f"({', '.join(f'{key}={value}' for key, value in call.args.items())})"
-        values[name] = float(call(prediction, target))
+        values[name] = measure(call, prediction, target, about)
     return values

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TypedDict
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from ...compiler.initialisers import generator
 from ...compiler.ir import Array
 from ...compiler.spec.registry import Call
-from .core import NAN, SMALL, evaluate_metrics
+from .core import NAN, NOTHING, SMALL, About, evaluate_metrics, measure
 from .parts import (
     class_counts,
     has_several,
@@ -63,7 +65,9 @@ class SliceRow(TypedDict):
     metrics: dict[str, float]
 
 
-def slices(prediction: Array, target: Array, groups: Array, calls: Sequence[Call], task: str) -> list[SliceRow]:
+def slices(
+    prediction: Array, target: Array, groups: Array, calls: Sequence[Call], task: str, about: About = NOTHING
+) -> list[SliceRow]:
     """The metrics of each group of rows, in the order of the groups' names.
 
     groups: the name of each row's group, [n].
@@ -75,27 +79,43 @@ def slices(prediction: Array, target: Array, groups: Array, calls: Sequence[Call
     for value in np.unique(names):
         own = names == value
         count = int(own.sum())
-        found = evaluate_metrics(calls, p[own], t[own], task)
+        found = evaluate_metrics(calls, p[own], t[own], task, about.take(own))
         rows.append(SliceRow(value=str(value), count=count, small=count < SMALL, metrics=found))
     return rows
 
 
+Draws = Sequence[Array]
+
+
+def draws_of(rows: Array | int, seed: int, rounds: int = 200) -> Draws:
+    """Which predictions are in each of `rounds` samples drawn with replacement.
+
+    rows: how many predictions there are; or of which row each is: rows are drawn then, with all of their predictions,
+        because the steps of a sequence do not err apart from each other.
+    seed: what they are drawn from; the same seed gives the same draws.
+    """
+    rng = generator(seed, "bootstrap")
+    if isinstance(rows, int):
+        return [rng.integers(0, rows, rows) for _ in range(rounds)] if rows > 1 else []
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    if len(starts) < 2:
+        return []
+    pieces = np.split(np.arange(len(rows)), starts[1:])
+    return [np.concatenate([pieces[i] for i in rng.integers(0, len(pieces), len(pieces))]) for _ in range(rounds)]
+
+
 def bootstrap(
-    metric: Callable[[Array, Array], float], prediction: Array, target: Array, seed: int, rounds: int = 200
+    metric: Callable[[Array, Array, Array], float], prediction: Array, target: Array, draws: Draws
 ) -> tuple[float, float]:
     """A 95 % interval of a metric: percentiles over rows drawn again with replacement (Efron, 1979).
 
     Draws for which the metric has no value are left out.
 
-    seed: what rows are drawn from; the same seed gives the same interval.
-    rounds: how often to draw.
+    metric: called with the predictions and targets of a draw, and with the draw.
+    draws: see `draws_of`.
     """
     p, t = np.asarray(prediction), np.asarray(target)
-    if len(p) < 2:
-        return NAN, NAN
-    rng = generator(seed, "bootstrap")
-    draws = (rng.integers(0, len(p), len(p)) for _ in range(rounds))
-    values = np.array([metric(p[rows], t[rows]) for rows in draws])
+    values = np.array([metric(p[rows], t[rows], rows) for rows in draws], np.float64)
     defined = values[~np.isnan(values)]
     if not defined.size:
         return NAN, NAN
@@ -104,8 +124,25 @@ def bootstrap(
 
 
 def intervals(
-    calls: Sequence[Call], prediction: Array, target: Array, task: str, seed: int, rounds: int = 200
+    calls: Sequence[Call], prediction: Array, target: Array, task: str, seed: int, about: About = NOTHING
 ) -> dict[str, tuple[float, float]]:
     """The 95 % interval of each metric, under the names that `evaluate_metrics` gives."""
-    names = evaluate_metrics(calls, prediction, target, task)
-    return {name: bootstrap(call, prediction, target, seed, rounds) for name, call in zip(names, calls, strict=True)}
+    names = evaluate_metrics(calls, prediction, target, task, about)
+    draws = draws_of(len(prediction) if about.rows is None else about.rows, seed)
+    found = {}
+    for name, call in zip(names, calls, strict=True):
+        measured = partial(_measure, call, about)
+        found[name] = bootstrap(measured, prediction, target, draws)
+    return found
+
+
+def _measure(call: Call, about: About, prediction: Array, target: Array, draw: Array) -> float:
+    return measure(call, prediction, target, _drawn(about, draw))
+
+
+def _drawn(about: About, draw: Array) -> About:
+    """Of which row each drawn prediction is; a row that is drawn twice counts as two."""
+    if about.rows is None:
+        return about
+    begins = (np.diff(draw, prepend=draw[:1] - 2) != 1) | (np.diff(about.rows[draw], prepend=-1) != 0)
+    return replace(about, rows=np.cumsum(begins))

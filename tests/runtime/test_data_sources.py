@@ -9,6 +9,7 @@ import trine.runtime.data  # noqa: F401
 from trine.compiler.spec.registry import CLEANERS, ENCODERS, SOURCES, SPLITS
 from trine.runtime.data import DataError, from_arrays
 from trine.runtime.data import sources as s
+from trine.runtime.data import table as t
 
 
 def write(folder, text, name="rows.csv", encoding="utf-8"):
@@ -204,12 +205,23 @@ def test_from_arrays():
 
 @pytest.mark.parametrize(
     ("value", "part"),
-    [(["a", 1], "mixes text and numbers"), ([[1], [1, 2]], "differ in shape"), (3, "single value"),
+    [(["a", 1], "mixes text and numbers"), ([[1], ["a"]], "more than their length"), (3, "single value"),
      ([{}, {}], "holds a dict"), ([1, 2**70], "64 bits"), (np.array([2**63], np.uint64), "2**63"),
-     ([["a"], ["b"]], "one cell per row"), (np.array(["2020-01-01"], "M8"), "datetime64")],
+     ([["a"], 3], "neither a list of text"), (np.array(["2020-01-01"], "M8"), "datetime64")],
 )  # fmt: skip
 def test_from_arrays_refuses(value, part):
     fails(lambda: from_arrays({"x": value}), "the given arrays: `x`", part)
+
+
+def test_rows_of_sequences():
+    table = from_arrays({"words": [["a", "b"], None, []], "sound": [[1], [1, 2], [0.5]], "even": [["a"], ["b"], ["c"]]})
+    assert table.column("words").lengths.tolist() == [2, 0, 0]
+    assert table.column("words").missing.tolist() == [False, True, False]
+    assert [row.tolist() for row in table.column("sound").values] == [[1], [1, 2], [0.5]]
+    assert table.take(np.array([2, 0])).column("even").values[1].tolist() == ["a"]
+    assert not table.column("even").is_text
+    for use in ("flat", "numeric"):
+        fails(lambda use=use: getattr(t, use)(table, "words", "this"), "a sequence in each row")
 
 
 def test_no_columns_and_unequal_columns():

@@ -341,14 +341,18 @@ def test_slices() -> None:
         m.slices(p, t, groups[:5], [], "classes")
 
 
+def interval(name: str, p: Array, t: Array, seed: int, rounds: int = 200) -> tuple[float, float]:
+    return m.bootstrap(lambda p, t, _: call(name)(p, t), p, t, m.draws_of(len(p), seed, rounds))
+
+
 def test_bootstrap_repeats_and_encloses() -> None:
     p, t = label_case(7)
-    low, high = m.bootstrap(call("accuracy"), p, t, seed=1)
+    low, high = interval("accuracy", p, t, seed=1)
     assert low <= value("accuracy", p, t) <= high
-    assert (low, high) == m.bootstrap(call("accuracy"), p, t, seed=1)
-    assert (low, high) != m.bootstrap(call("accuracy"), p, t, seed=2)
-    assert np.isnan(m.bootstrap(call("accuracy"), p[:1], t[:1], seed=1)).all()
-    assert np.isnan(m.bootstrap(call("auc"), p, np.zeros_like(t), seed=1)).all()
+    assert (low, high) == interval("accuracy", p, t, seed=1)
+    assert (low, high) != interval("accuracy", p, t, seed=2)
+    assert np.isnan(interval("accuracy", p[:1], t[:1], seed=1)).all()
+    assert np.isnan(interval("auc", p, np.zeros_like(t), seed=1)).all()
     assert m.intervals([call("accuracy")], p, t, "labels", 1) == {"accuracy": (low, high)}
 
 
@@ -357,6 +361,19 @@ def test_bootstrap_covers_the_truth() -> None:
     covered = 0
     for seed in range(200):
         t = rng.normal(0, 1, 150)
-        low, high = m.bootstrap(call("mae"), np.zeros(150), t, seed, rounds=100)
+        low, high = interval("mae", np.zeros(150), t, seed, rounds=100)
         covered += low <= math.sqrt(2 / math.pi) <= high
     assert 0.90 <= covered / 200 <= 0.98
+
+
+def test_steps_of_a_row_are_drawn_together() -> None:
+    """Rows of equal steps: an interval over steps would be five times too narrow."""
+    rows = np.repeat(np.arange(60), 25)
+    t = np.repeat(np.random.default_rng(0).integers(0, 2, 60), 25)
+    p = np.full(len(t), 1.0)
+    apart = m.intervals([call("accuracy")], p, t, "labels", 0)["accuracy"]
+    together = m.intervals([call("accuracy")], p, t, "labels", 0, m.About(rows=rows))["accuracy"]
+    assert 4 < (together[1] - together[0]) / (apart[1] - apart[0]) < 6
+    for draw in m.draws_of(rows, 1, 20):
+        assert len(draw) == len(rows)
+        assert (np.bincount(rows[draw]) % 25 == 0).all()

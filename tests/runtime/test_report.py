@@ -35,7 +35,7 @@ def summary() -> dict[str, Any]:
     return {
         "name": "three_way",
         "splits": {"valid": {"loss": 0.5, **found}, "test": {"loss": float("nan"), **found}},
-        "intervals": {"test": m.intervals(calls, p, t, "classes", 0, 20)},
+        "intervals": {"test": m.intervals(calls, p, t, "classes", 0)},
         "confusion": m.confusion_matrix(p, t).tolist(),
         "classes": NAMES,
         "per_class": m.per_class(p, t, NAMES),
