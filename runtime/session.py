@@ -26,9 +26,9 @@ from .data import (
     DataError,
     Dataset,
     check_against,
+    encode_split,
     from_arrays,
     load_dataset,
-    transform,
 )
 from .evaluation import Outcome, as_json
 from .metrics import check_metric, confusion_matrix, intervals, per_class, reliability, slices
@@ -178,7 +178,7 @@ def train(
     sized, dataset = prepare(spec, data)
     arrays = {name: part.arrays for name, part in dataset.splits.items()}
     again = resume and out is not None and out.exists()
-    trainer = Trainer(sized, arrays, load_backend(backend), listener, dtype, drawn=again)
+    trainer = Trainer(sized, arrays, load_backend(backend), listener, dtype, again, dataset.fields)
     run, checkpoint = None, None
     if out is not None:
         # Only now is an old run removed: whatever could be wrong with this one was found before.
@@ -280,8 +280,7 @@ def evaluate(path: str | Path, split: str | None = None, backend: str = "numpy")
     model = load(path, backend)
     dataset, split = own_rows(path, split)
     # The fitted state of the run counts, not what today's data would give.
-    table = dataset.splits[split].table
-    arrays = transform(model.fields, table, model.fields)
+    arrays = encode_split(model.fields, dataset.tables, split)
     outcome = model.evaluator.run(arrays)
     return summarise(model, split, outcome, dataset, {split: model.metrics_of(outcome)})
 

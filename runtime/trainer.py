@@ -24,6 +24,7 @@ from ..compiler.spec.sections import Time
 from ..compiler.training import AVERAGE, SHARE, Training, learning_rate, training
 from .averages import Average
 from .checkpoints import Checkpoint, Position
+from .data import Fitted
 from .evaluation import Evaluator, as_json, metrics_of
 from .metrics import direction
 from .progress import Listener, Silent
@@ -63,8 +64,12 @@ class Trainer:
         listener: Listener | None = None,
         dtype: DType = DType.f32,
         drawn: bool = False,
+        fields: Mapping[str, Fitted] | None = None,
     ) -> None:
-        """`drawn`: whether first weights are drawn although the spec takes them from elsewhere, as before resuming."""
+        """`drawn`: whether first weights are drawn although the spec takes them from elsewhere, as before resuming.
+
+        `fields`: what the arrays were made by; those that vary are drawn anew for each batch.
+        """
         train = spec.sections.train
         assert train is not None
         self.spec, self.train, self.listener = spec, train, listener or Silent()
@@ -90,6 +95,7 @@ class Trainer:
         self.random = main.by_role("random")
         self.types = {input_of(v).name: v.type for v in main.by_role("data")}
         self.data = list(self.types)
+        self.varying = {name: f for name, f in (fields or {}).items() if f.varies and name in self.types}
         self.last: dict[str, float] = {}
         self._cached_order: tuple[int, Array] | None = None
         network = build(spec, "evaluate")
@@ -203,11 +209,22 @@ class Trainer:
         """The rows of a batch, and its random inputs."""
         epoch, place = divmod(batch, self.per_epoch)
         rows = self._order(epoch)[place * self.train.batch : (place + 1) * self.train.batch]
-        feeds = {name: self.rows[name][rows] for name in self.data}
+        feeds = self._varied({name: self.rows[name][rows] for name in self.data}, rows, batch)
         sizes = sizes_of(self.types, feeds)
         for value in self.random:
             feeds[input_of(value).name] = uniform(value, sizes, self.train.seed, batch)
         return feeds
+
+    def _varied(self, feeds: dict[str, Array], rows: Array, batch: int) -> dict[str, Array]:
+        """The rows with those fields drawn that vary."""
+        if not self.varying:
+            return feeds
+        whole = {name: array[rows] for name, array in self.rows.items()}
+        drawn = {
+            name: field.vary(name, whole, generator(self.train.seed, "field", name, batch))
+            for name, field in self.varying.items()
+        }
+        return feeds | drawn
 
     def _order(self, epoch: int) -> Array:
         """The order of the training rows in an epoch."""

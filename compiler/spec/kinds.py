@@ -14,7 +14,7 @@ import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union
 
 from .diagnostics import Report, Span, hint, nearest, suggest
@@ -431,11 +431,15 @@ class CallKind(Kind):
 
 @dataclass(frozen=True)
 class TaggedKind(Kind):
-    """A mapping whose key `tag` names an entry of a registry; its other keys are the arguments."""
+    """A mapping whose key `tag` names an entry of a registry; its other keys are the arguments.
+
+    Without that key it is `default`, or what is `implied` by a key that only one entry has.
+    """
 
     registry: Registry
     tag: str
     default: str
+    implied: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
@@ -445,7 +449,8 @@ class TaggedKind(Kind):
         if not isinstance(node.data, dict):
             return context.wrong(self, node)
         tag = node.data.get(self.tag)
-        name = Key(self.default, node.span)
+        implied = (entry for key, entry in self.implied.items() if key in node.data)
+        name = Key(next(implied, self.default), node.span)
         if tag is not None:
             text = WordKind().read(tag, context.of(f"`{self.tag}`"))
             if text is INVALID:
@@ -463,7 +468,7 @@ class TaggedKind(Kind):
             schema = arguments_schema(params_of(entry), entry.summary)
             tag: Schema = {"const": entry.name}
             schema["properties"] = {self.tag: tag, **schema["properties"]}
-            if entry.name != self.default:
+            if entry.name not in (self.default, *self.implied.values()):
                 schema["required"] = [self.tag, *schema.get("required", [])]
             options.append(schema)
         return {"anyOf": options}

@@ -20,11 +20,12 @@ from ...compiler.spec.registry import ENCODERS, SOURCES, SPLITS, Call
 from ...compiler.spec.sections import Data, Source
 from ...compiler.spec.signatures import DTYPES, RESERVED, spec_type
 from ...compiler.spec.source import Key, Node
-from .fields import Encoder, FieldError, Fitted, State, restore
+from .fields import DerivedEncoder, Encoder, FieldError, Fitted, State, restore
+from .fields.together import Spans, encode, informed, placed, with_needed
 from .splits import DEFAULT, NAMES
 from .table import Array, Column, DataError, Table, listed
 
-FIELD = TaggedKind(ENCODERS, "encode", "numbers")
+FIELD = TaggedKind(ENCODERS, "encode", "numbers", {"sample": "negatives"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,11 @@ class Dataset:
         """The number of rows of each split."""
         return {name: len(split) for name, split in self.splits.items()}
 
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The rows of each split, before they were encoded."""
+        return {name: split.table for name, split in self.splits.items()}
+
     def state(self) -> dict[str, State]:
         """Everything learnt from the training rows, for JSON; `restore_fields` reads it."""
         return {name: field.state() for name, field in self.fields.items()}
@@ -71,10 +77,12 @@ def restore_fields(state: Mapping[str, Mapping[str, Any]]) -> dict[str, Fitted]:
 
 def transform(fields: Mapping[str, Fitted], table: Table, names: Iterable[str]) -> dict[str, Array]:
     """The arrays of the fields called `names`, for new rows; columns of other fields may be absent."""
+    names = list(names)
     for name in names:
         if name not in fields:
             raise DataError(f"there is no field `{name}`: {hint(name, fields)}")
-    return {name: fields[name].transform(table) for name in names}
+    found = encode(with_needed(fields, names), table)
+    return {name: found[name] for name in names}
 
 
 # ----------------------------------------------------------------------------------- declarations
@@ -88,7 +96,21 @@ def declare_fields(data: Data, scope: Scope, report: Report) -> dict[str, Call]:
         report.error("E203", f"`fields` expects a mapping of names to fields, found {node}", span)
         return {}
     found = {key: _declare_field(key, node.data[key], scope, report) for key in node.keys()}
-    return {str(key): call for key, call in found.items() if call is not None}
+    calls = {str(key): call for key, call in found.items() if call is not None}
+    if len(calls) == len(found):
+        _check_needs(calls, report)
+    return calls
+
+
+def _check_needs(calls: Mapping[str, Call], report: Report) -> None:
+    """What a field is made of are fields made of columns."""
+    encoders: dict[str, Encoder] = {name: call() for name, call in calls.items()}
+    plain = [name for name, encoder in encoders.items() if not isinstance(encoder, DerivedEncoder)]
+    for name, encoder in encoders.items():
+        for needed in encoder.needs if isinstance(encoder, DerivedEncoder) else ():
+            if needed not in plain:
+                message = f"the field `{name}` is made of a field `{needed}`, which is not one of columns"
+                report.error("E204", message, calls[name].span or Span("", 1, 1, 1), help=hint(needed, plain))
 
 
 def _declare_field(name: Key, node: Node, scope: Scope, report: Report) -> Call | None:
@@ -170,11 +192,13 @@ def load_tables(
 
 
 def _with_column(split: Call, table: Table, fields: Mapping[str, Encoder]) -> Call:
-    """The split with its argument `on` naming a column where it named a field of one column."""
-    name = split.args.get("on")
-    if name is None or name in table.columns or name not in fields or len(fields[name].columns) != 1:
-        return split
-    return Call(split.entry, {**split.args, "on": fields[name].columns[0]}, split.spans, split.span)
+    """The split with arguments naming columns where they named fields of one column."""
+    found = dict(split.args)
+    for argument in ("on", "of", "order"):
+        name = found.get(argument)
+        if name in fields and name not in table.columns and len(fields[name].columns) == 1:
+            found[argument] = fields[name].columns[0]
+    return Call(split.entry, found, split.spans, split.span)
 
 
 def _read(source: Source, folder: Path, options: Mapping[str, Any]) -> dict[str, Table]:
@@ -212,8 +236,22 @@ def _clean(table: Table, steps: Iterable[Call]) -> Table:
 
 
 def _split(table: Table, call: Call | None, named: set[str]) -> dict[str, Table]:
-    """The table divided as `split` says. Splits with a source of their own take no share of it."""
+    """The table divided as `split` says; `named` are splits with a source of their own."""
     call = call or Call(SPLITS["random"], {"train": None, "valid": None, "test": None, "seed": 0})
+    if "train" in call.args:
+        call = _with_shares(call, named)
+    try:
+        parts: Mapping[str, Array] = call(table)
+    except DataError as error:
+        raise error.at(call.span) from None
+    if both := sorted(named & parts.keys()):
+        message = f"`{both[0]}` rows have a source of their own, and `{call.name}` takes others for them"
+        raise DataError(message, call.span)
+    return {name: table.take(rows) for name, rows in parts.items()}
+
+
+def _with_shares(call: Call, named: set[str]) -> Call:
+    """A split by shares, in which splits with a source of their own take none."""
     shares = {name: call.args.get(name) for name in NAMES}
     for name in sorted(named):
         if shares.get(name):
@@ -225,12 +263,7 @@ def _split(table: Table, call: Call | None, named: set[str]) -> dict[str, Table]
     if all(share is None for share in shares.values()):
         shares = {name: 0.0 if name in named else DEFAULT[name] for name in NAMES}
         shares["train"] = 1.0 - sum(share for name, share in shares.items() if name != "train" and share)
-    call = Call(call.entry, {**call.args, **shares}, call.spans, call.span)
-    try:
-        parts: Mapping[str, Array] = call(table)
-    except DataError as error:
-        raise error.at(call.span) from None
-    return {name: table.take(rows) for name, rows in parts.items()}
+    return Call(call.entry, {**call.args, **shares}, call.spans, call.span)
 
 
 def dataset_from_tables(
@@ -242,19 +275,27 @@ def dataset_from_tables(
     """
     if "train" not in tables or not len(tables["train"]):
         raise DataError("there are no training rows: fields are fitted on the rows of `train`")
-    fitted: dict[str, Fitted] = {}
-    arrays: dict[str, dict[str, Array]] = {name: {} for name in tables}
-    for name, encoder in fields.items():
-        try:
-            fitted[name] = encoder.fit(tables["train"])
-            for split, table in tables.items():
-                arrays[split][name] = fitted[name].transform(table)
-        except DataError as error:
-            raise error.at((spans or {}).get(name)) from None
+    fitted = _fit(tables["train"], fields, spans or {})
+    fitted = informed(fitted, tables["train"], spans or {})
+    arrays = {split: encode(fitted, table, spans or {}) for split, table in tables.items()}
     _check_rows(arrays)
     splits = {name: Split(arrays[name], table) for name, table in tables.items()}
     columns = sorted({column for encoder in fields.values() for column in encoder.columns})
     return Dataset(splits, fitted, fingerprint(tables, columns))
+
+
+def _fit(table: Table, fields: Mapping[str, Encoder], spans: Spans) -> dict[str, Fitted]:
+    """The fields, fitted; those made of others after these."""
+    fitted: dict[str, Fitted] = {}
+    for name, encoder in sorted(fields.items(), key=lambda pair: isinstance(pair[1], DerivedEncoder)):
+        with placed(name, spans):
+            fitted[name] = encoder.derive(fitted) if isinstance(encoder, DerivedEncoder) else encoder.fit(table)
+    return {name: fitted[name] for name in fields}
+
+
+def encode_split(fields: Mapping[str, Fitted], tables: Mapping[str, Table], split: str) -> dict[str, Array]:
+    """The arrays of a split by fields that were fitted before; fields made of others know the rows of `train`."""
+    return encode(informed(fields, tables["train"]), tables[split])
 
 
 def _check_rows(arrays: Mapping[str, Mapping[str, Array]]) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import numpy as np
 
 from ...compiler.initialisers import generator
-from ...compiler.spec.kinds import Fraction, Word
+from ...compiler.spec.diagnostics import hint
+from ...compiler.spec.kinds import Fraction, Positive, Range, Scalar, Word
 from ...compiler.spec.registry import SPLITS
-from .table import Array, DataError, Rows, Table, categories, counted, flat
+from .table import Array, DataError, Rows, Table, categories, counted, flat, number_name
 
 NAMES = ("train", "valid", "test")
 DEFAULT = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
 Share = Fraction | None
+Count = Annotated[int, Range(0)]
 Parts = dict[str, Rows]
 
 
@@ -226,3 +230,61 @@ def _cut_runs(table: Table, codes: Rows, shares: list[float], what: str) -> Part
         counts[i] = int(ends[end] - (ends[start] if start >= 0 else 0))
         start = end
     return _cut(np.argsort(codes, kind="stable"), counts)
+
+
+@SPLITS.register
+def last(table: Table, *, of: Word, order: Word | None = None, valid: Count = 1, test: Positive = 1) -> Parts:
+    """The last rows of each group to test, those before them to validate, the rest to train on.
+
+    As recommenders are judged: what someone chose last is predicted from what they chose before. Groups with no row
+    to spare for training are trained on alone.
+
+    of: the column that names the group.
+    order: the column of times that says which rows are later; without it, the order of the file.
+    valid: how many rows of each group to validate on.
+    test: how many rows of each group to test on.
+    Example: split: {by: last, of: user, order: timestamp, valid: 1, test: 1}
+    """
+    codes = _codes(table, of)
+    times = np.arange(len(table)) if order is None else _codes(table, order)
+    ranked = np.lexsort((np.arange(len(table)), times, codes))
+    counts = np.bincount(codes)
+    starts = np.cumsum(counts) - counts
+    from_end = np.empty(len(table), np.int64)
+    from_end[ranked] = np.repeat(starts + counts, counts) - np.arange(len(table)) - 1
+    spare = counts[codes] > valid + test
+    parts = {"test": spare & (from_end < test), "valid": spare & (from_end >= test) & (from_end < test + valid)}
+    parts["train"] = ~parts["test"] & ~parts["valid"]
+    if not parts["test"].any():
+        raise DataError(f"no group in {table.place(of)} has more than {counted(valid + test, 'row')}")
+    return {name: np.flatnonzero(parts[name]) for name in NAMES if parts[name].any()}
+
+
+@SPLITS.register
+def values(table: Table, *, on: Word, test: list[Scalar] | Scalar, valid: list[Scalar] | Scalar | None = None) -> Parts:
+    """Rows by the value of a column: those with some values to test, with others to validate, the rest to train on.
+
+    on: the column.
+    test: its value, or values, of the rows to test on.
+    valid: its value, or values, of the rows to validate on.
+    Example: split: {by: values, on: index, test: [0, 1, 2, 3, 4]}
+    """
+    names, codes = categories(flat(table, on, "a split"))
+    asked = {"valid": _named(valid), "test": _named(test)}
+    for name, wanted in asked.items():
+        for value in wanted:
+            if value not in names:
+                raise DataError(f"{table.place(on)} has no value `{value}` for `{name}`: {hint(value, names)}")
+    if both := set(asked["valid"]) & set(asked["test"]):
+        raise DataError(f"{table.place(on)}: `{min(both)}` is a value for both `valid` and `test`")
+    parts = {name: np.isin(codes, [names.index(v) for v in wanted]) for name, wanted in asked.items()}
+    parts["train"] = ~parts["test"] & ~parts["valid"]
+    if not parts["train"].any():
+        raise DataError(f"{table.place(on)} has no other values: there are no rows to train on")
+    return {name: np.flatnonzero(parts[name]) for name in NAMES if parts[name].any()}
+
+
+def _named(given: Any) -> list[str]:
+    """Values as categories are called."""
+    found = given if isinstance(given, list) else [] if given is None else [given]
+    return [number_name(v) if isinstance(v, int | float) and not isinstance(v, bool) else str(v) for v in found]

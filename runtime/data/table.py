@@ -15,6 +15,9 @@ Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
+# What stands where a sequence of ids has no step.
+PAD = -1
+
 
 class DataError(Exception):
     """A problem with the data: what was found, where, what was expected, and what to do."""
@@ -259,6 +262,36 @@ def listed(names: Sequence[str], limit: int = 8) -> str:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """`1 row`, `2 rows`."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def by_step(table: Table, name: str) -> tuple[Table, Rows | None]:
+    """The table with a row for each step of the ragged column `name`, and the lengths of the sequences.
+
+    Of a column with one value per row, the table as it is, and `None`.
+    """
+    column = table.column(name)
+    if not column.ragged:
+        return table, None
+    lengths = column.lengths
+    kept = [row for row, length in zip(column.values, lengths, strict=True) if length]
+    steps = np.concatenate(kept) if kept else np.empty(0, object)
+    if steps.ndim > 1:
+        raise DataError(f"{table.place(name)} has an array in each step of its sequences, expected a single value")
+    flat = Column(
+        steps, np.zeros(len(steps), np.bool_) if steps.dtype == object else np.isnan(steps.astype(np.float64))
+    )
+    return Table({name: flat}, table.source, np.repeat(table.rows, lengths)), lengths
+
+
+def padded(steps: Array, lengths: Rows, limit: int | None, pad: int) -> Array:
+    """Steps as sequences again [rows, longest], cut to `limit` and padded at their ends."""
+    kept = lengths if limit is None else np.minimum(lengths, limit)
+    out = np.full((len(lengths), max(1, int(kept.max(initial=0)))), pad, steps.dtype)
+    real = np.arange(out.shape[1]) < kept[:, None]
+    starts = np.cumsum(lengths) - lengths
+    places = (starts[:, None] + np.arange(out.shape[1]))[real]
+    out[real] = steps[places]
+    return out
 
 
 def flat(table: Table, name: str, use: str) -> Column:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .categories import MISSING, binary, ids, raw
-from .core import Encoder, FieldError, Fitted, State, restore
+from .core import Derived, DerivedEncoder, Encoder, FieldError, Fitted, State, restore
+from .negatives import FittedNegatives, negatives
 from .numbers import CHUNK, numbers
+from .series import FittedSeries, series
 from .text import END, START, FittedText, characters, words
 
 __all__ = [
@@ -12,16 +14,22 @@ __all__ = [
     "END",
     "MISSING",
     "START",
+    "Derived",
+    "DerivedEncoder",
     "Encoder",
     "FieldError",
     "Fitted",
+    "FittedNegatives",
+    "FittedSeries",
     "FittedText",
     "State",
     "binary",
     "characters",
     "ids",
+    "negatives",
     "numbers",
     "raw",
     "restore",
+    "series",
     "words",
 ]

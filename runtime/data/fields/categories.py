@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,7 +12,22 @@ import numpy as np
 from ....compiler.spec.diagnostics import hint
 from ....compiler.spec.kinds import Positive, Word
 from ....compiler.spec.registry import ENCODERS
-from ..table import Array, Column, DataError, Rows, Table, categories, counted, flat, listed, numeric, rows_where
+from ..table import (
+    PAD,
+    Array,
+    Column,
+    DataError,
+    Rows,
+    Table,
+    by_step,
+    categories,
+    counted,
+    flat,
+    listed,
+    numeric,
+    padded,
+    rows_where,
+)
 from .core import Encoder, Fitted, State
 
 MISSING = "(missing)"
@@ -28,7 +43,9 @@ def ids(
     unseen: Literal["error", "own"] = "error",
     size: Positive | None = None,
 ) -> Encoder:
-    """Categories as whole numbers from 0, one per row. `$name.size` is how many there are.
+    """Categories as whole numbers from 0, one per row, or per step of sequences. `$name.size` is how many there are.
+
+    Of a column of sequences they are ids [T], padded by -1, and cut as the other fields of the same steps are.
 
     column: the column of categories: text or numbers.
     order: whether ids follow the sorted categories, or how often they occur.
@@ -54,6 +71,7 @@ class Ids(Encoder):
         return (self.column,)
 
     def fit(self, table: Table) -> FittedIds:
+        table, lengths = by_step(table, self.column)
         column = flat(table, self.column, "a category")
         names, codes = categories(column)
         counts = np.bincount(codes[codes >= 0], minlength=len(names))
@@ -76,7 +94,8 @@ class Ids(Encoder):
                 f"{table.place(self.column)} has {counted(len(names), 'category', 'categories')} ({listed(names)}), "
                 f"`size` leaves room for {self.reserved}; raise `size` or leave it out"
             )
-        return FittedIds(self.column, tuple(names), absent, self.unseen == "own", self.reserved or len(names))
+        total = self.reserved or len(names)
+        return FittedIds(self.column, tuple(names), absent, self.unseen == "own", total, lengths is not None)
 
 
 def _missing_message(table: Table, name: str, column: Column) -> str:
@@ -89,7 +108,10 @@ def _missing_message(table: Table, name: str, column: Column) -> str:
 
 @dataclass(frozen=True)
 class FittedIds(Fitted):
-    """`absent` is the category of a missing value; `open` says whether unseen categories have one."""
+    """`absent` is the category of a missing value; `open` says whether unseen categories have one.
+
+    `steps` says whether rows are sequences, and `most` how many of their steps are kept.
+    """
 
     encode: ClassVar[str] = "ids"
 
@@ -98,6 +120,8 @@ class FittedIds(Fitted):
     absent: str | None
     open: bool
     total: int
+    steps: bool = False
+    most: int | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -111,7 +135,23 @@ class FittedIds(Fitted):
     def names(self) -> list[str]:
         return list(self.categories)
 
+    @property
+    def padded(self) -> bool | None:
+        return True if self.steps else None
+
+    def cut(self, limit: int) -> FittedIds:
+        return replace(self, most=limit)
+
     def transform(self, table: Table) -> Array:
+        table, lengths = by_step(table, self.column)
+        if (lengths is not None) != self.steps:
+            one, other = ("a sequence", "a single value") if self.steps else ("a single value", "a sequence")
+            raise DataError(f"{table.place(self.column)} has {other} in each row, the training rows had {one}")
+        codes = self._codes(table)
+        return codes if lengths is None else padded(codes, lengths, self.most, PAD)
+
+    def _codes(self, table: Table) -> Array:
+        """The id of each value of a column."""
         column = flat(table, self.column, "a category")
         index = {name: i for i, name in enumerate(self.categories)}
         absent = index[self.absent] if self.absent is not None else index[UNSEEN] if self.open else None

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ....compiler.spec.diagnostics import hint
 from ....compiler.spec.registry import ENCODERS
 from ..table import Array, DataError, Table
@@ -63,6 +65,24 @@ class Fitted(ABC):
         """What each id stands for, for fields of categories."""
         return None
 
+    @property
+    def limit(self) -> int | None:
+        """How many steps of a sequence are kept, where the field says it."""
+        return None
+
+    def cut(self, limit: int) -> Fitted:
+        """The field with no more than so many steps, as those beside it have; fields of no steps stay as they are."""
+        return self
+
+    @property
+    def varies(self) -> bool:
+        """Whether training draws it anew for each batch."""
+        return False
+
+    def vary(self, name: str, arrays: Mapping[str, Array], rng: np.random.Generator) -> Array:
+        """The field for a batch of training rows, drawn; `arrays` are all fields of these rows, this one by `name`."""
+        return arrays[name]
+
     @abstractmethod
     def transform(self, table: Table) -> Array:
         """The array of any rows, its first axis the rows; raises `DataError`."""
@@ -83,6 +103,42 @@ class Fitted(ABC):
     def state(self) -> State:
         """Everything that was learnt, for JSON."""
         return {"encode": self.encode, **self.arguments()}
+
+
+class Derived(Fitted):
+    """A field that is made of other fields, not of columns."""
+
+    columns = ()
+
+    @property
+    @abstractmethod
+    def needs(self) -> tuple[str, ...]:
+        """The fields it is made of."""
+
+    @abstractmethod
+    def knowing(self, train: Mapping[str, Array]) -> Derived:
+        """The field, told the training rows of the fields it needs."""
+
+    def transform(self, table: Table) -> Array:
+        raise DataError(f"a field of encoding `{self.encode}` is made of other fields, not of rows")
+
+
+class DerivedEncoder(Encoder):
+    """A declared field that is made of other fields, `needs`, once they are fitted."""
+
+    columns = ()
+
+    @property
+    @abstractmethod
+    def needs(self) -> tuple[str, ...]:
+        """The fields it is made of."""
+
+    def fit(self, table: Table) -> Fitted:
+        raise DataError("it is made of other fields, not of rows")
+
+    @abstractmethod
+    def derive(self, fields: Mapping[str, Fitted]) -> Derived:
+        """The field, from those it needs; raises `DataError`."""
 
 
 def restore(state: Mapping[str, Any]) -> Fitted:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -171,6 +171,13 @@ class FittedText(Fitted):
     @property
     def padded(self) -> bool:
         return self.window is None
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_length
+
+    def cut(self, limit: int) -> FittedText:
+        return replace(self, max_length=limit)
 
     def transform(self, table: Table) -> Array:
         if self.window is not None:
