@@ -103,7 +103,9 @@ def evaluate(run: Path, split: str | None, backend: str, as_json: bool) -> None:
         return
     console = out()
     console.print(metrics_table(summary["splits"], summary["intervals"]))
-    for name, rows in [("classes", summary.get("per_class", [])), *summary.get("slices", {}).items()]:
+    tables = [("classes", "per_class"), ("spans", "spans"), ("horizons", "horizons"), ("texts", "texts")]
+    details = [(name, summary.get(key, [])) for name, key in tables]
+    for name, rows in [*details, *summary.get("slices", {}).items()]:
         if rows:
             flat = [{k: v for k, v in row.items() if k != "metrics"} | row.get("metrics", {}) for row in rows]
             console.print(f"\n[bold]{name}[/bold]")

@@ -18,6 +18,7 @@ from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.signatures import BATCH
 from .data import DataError, from_arrays, transform
 from .data.fields import END, START, FittedText
+from .evaluation import rows_of
 from .model import LoadedModel
 
 
@@ -64,9 +65,9 @@ class Generator:
     # -- sequences of ids ---------------------------------------------------------------------
 
     def begin(self, others: Mapping[str, Array]) -> None:
-        """Start a sequence: `others` are the network's other inputs, one row [1, …]."""
+        """Start a sequence for each row of `others`, the network's other inputs [rows, …]; one where there are none."""
         rows = {name: np.repeat(array, self.beams, axis=0) for name, array in others.items()}
-        sizes = {BATCH: self.beams}
+        sizes = {BATCH: rows_of(rows) or self.beams}
         for name, array in rows.items():
             pairs = zip(self.model.inputs[name].shape, array.shape, strict=True)
             sizes |= {dim: count for dim, count in pairs if isinstance(dim, str)}
@@ -76,7 +77,7 @@ class Generator:
         self.position = 0
 
     def step(self, tokens: Sequence[int], parents: Sequence[int] | None = None) -> Array:
-        """The logits [beams, tokens] after one more token in each row."""
+        """The logits [rows, tokens] after one more token in each row."""
         feeds: dict[str, Array] = {
             self.decoder.name: np.asarray(tokens, np.int64)[:, None],
             POSITION: np.asarray(self.position, np.int64),
@@ -133,6 +134,26 @@ class Generator:
             known = known[-max(self.decoder.limit // 2, 1) :]
             self.begin(others)
             logits = self._read(known)[0]
+
+    def greedy(self, prompt: Sequence[int], others: Mapping[str, Array], stop: int | None) -> list[list[int]]:
+        """What most probably follows a prompt for each row of `others`, token by token, all rows at once.
+
+        Until `stop`, or as long as there is room.
+        """
+        self.begin(others)
+        count = rows_of(others) or 1
+        found: list[list[int]] = [[] for _ in range(count)]
+        live = np.ones(count, np.bool_)
+        for token in prompt:
+            logits = self.step([token] * count)
+        while True:
+            best = logits.argmax(-1)
+            live &= best != stop
+            for i in np.flatnonzero(live):
+                found[i].append(int(best[i]))
+            if not live.any() or self.position >= self.decoder.limit:
+                return found
+            logits = self.step(best.tolist())
 
     def _read(self, prompt: Sequence[int]) -> Array:
         """The logits [beams, tokens] after a prompt."""

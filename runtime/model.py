@@ -20,7 +20,7 @@ from ..compiler.spec.reader import Spec
 from ..compiler.spec.signatures import spec_type
 from .artefacts import open_artefact
 from .data import DataError, Dataset, Fitted, Table, from_arrays, transform
-from .evaluation import Evaluator, Outcome, batches, metrics_of
+from .evaluation import Evaluator, Outcome, batches, metrics_of, spelled
 from .transfer import transferred
 
 
@@ -43,6 +43,8 @@ class LoadedModel:
         self._network = build(spec, "evaluate")
         self.heads: tuple[Head, ...] = self._network.heads
         self._evaluator = evaluator
+        self._inputs: dict[str, Type] | None = None
+        self._model: Model | None = None
         self._predictor: Any = None
 
     @property
@@ -50,13 +52,16 @@ class LoadedModel:
         """Runs the network over rows with targets; made when it is first asked for."""
         if self._evaluator is None:
             state = self.backend.state(self.weights)
-            self._evaluator = Evaluator(self._network, self.backend, state, self.spec.sections.evaluate.batch)
+            batch = self.spec.sections.evaluate.batch
+            self._evaluator = Evaluator(self._network, self.backend, state, batch, self.fields)
         return self._evaluator
 
     @property
     def inputs(self) -> dict[str, Type]:
-        """What `predict_arrays` takes: types by name, the batch axis first."""
-        return {name: signature.type for name, signature in self.spec.inputs.items()}
+        """What `predict_arrays` takes, and predictions read: types by name, the batch axis first."""
+        if self._inputs is None:
+            self._inputs = {input_of(v).name: v.type for v in self._predicting.graph.by_role("data")}
+        return self._inputs
 
     def names(self, head: Head) -> list[str]:
         """The names of a head's classes."""
@@ -64,24 +69,9 @@ class LoadedModel:
         names = getattr(field, "names", None)
         return list(names) if names else []
 
-    def in_units(self, head: Head, outcome: Outcome) -> tuple[Array, Array]:
-        """Predictions and targets of a head; numbers in the units of the data, their scaling undone."""
-        prediction, target = outcome.predictions[head.key], outcome.targets[head.key]
-        field = self.fields.get(head.target)
-        if head.task != "values" or field is None:
-            return prediction, target
-        return field.inverse(prediction), field.inverse(target)
-
     def metrics_of(self, outcome: Outcome) -> dict[str, float]:
         """The loss and the metrics of an outcome, in the units of the data."""
-        pairs = {head.key: self.in_units(head, outcome) for head in self.heads if head.predicts}
-        scaled = Outcome(
-            outcome.loss,
-            outcome.rows,
-            {name: pair[0] for name, pair in pairs.items()},
-            {name: pair[1] for name, pair in pairs.items()},
-        )
-        return metrics_of(scaled, self.heads, self.spec.sections.evaluate.metrics)
+        return metrics_of(outcome, self.heads, self.spec.sections.evaluate.metrics, self.fields)
 
     def groups(self, name: str, dataset: Dataset, split: str) -> Array:
         """The group of each row of a split: the value of a field or column, as text."""
@@ -150,8 +140,8 @@ class LoadedModel:
             sizes_of(self.inputs, found)
         except IRError as error:
             raise DataError(f"what was given does not fit the model's input {error}") from None
-        for name, signature in self.spec.inputs.items():
-            if (problem := signature.exceeded(found[name].shape)) is not None:
+        for name, array in found.items():
+            if (problem := self.spec.inputs[name].exceeded(array.shape)) is not None:
                 raise DataError(f"the model's input `{name}` has {problem}")
         return found
 
@@ -164,7 +154,9 @@ class LoadedModel:
                 continue
             raw = outputs[head.key]
             names = self.names(head)
-            if head.task == "classes":
+            if head.task == "text":
+                found[head.target] = spelled(raw, self.fields.get(head.target))
+            elif head.task == "classes":
                 best = raw.argmax(-1)
                 found[head.target] = np.array(names, object)[best] if names else best
                 found[f"{head.target}/probability"] = raw.max(-1)
@@ -177,9 +169,16 @@ class LoadedModel:
                 found[head.target] = field.inverse(raw) if field else raw
         return found
 
+    @property
+    def _predicting(self) -> Model:
+        """The optimised network that predicts."""
+        if self._model is None:
+            self._model, _ = inference_model(self.spec, self.weights, predictions=True)
+        return self._model
+
     def _compiled(self) -> Any:
         if self._predictor is None:
-            model, _ = inference_model(self.spec, self.weights, predictions=True)
+            model = self._predicting
             self._predictor = self.backend.compile(model.graph, self.backend.state(model.weights))
         return self._predictor
 
@@ -205,7 +204,7 @@ def inference_model(spec: Spec, weights: Mapping[str, Array], predictions: bool 
             own = graph.outputs if len(predicting) < len(network.heads) else ()
             outputs = {name: network.graph.outputs[name] for name in own}
             outputs |= {head.key: network.graph.outputs[f"prediction/{head.key}"] for head in predicting}
-            graph = network.graph.with_outputs(outputs, {}).prune_inputs(keep=spec.inputs)
+            graph = network.graph.with_outputs(outputs, {}).prune_inputs()
     names = {input_of(v).name for v in graph.by_role("param", "buffer")}
     return for_inference(Model(graph, {k: v for k, v in weights.items() if k in names}), spec)
 

@@ -30,12 +30,13 @@ from .data import (
     from_arrays,
     load_dataset,
 )
-from .evaluation import Outcome, as_json
-from .metrics import check_metric, confusion_matrix, intervals, per_class, reliability, slices
+from .evaluation import Outcome, as_json, calls_for, earlier, judged
+from .metrics import confusion_matrix, intervals, per_class, reliability, slices
 from .model import LoadedModel, inference_model, initial_weights, load
 from .progress import Listener
 from .runs import EVALUATION, Run, resolved_text, trine_version
 from .specs import UsageError, open_spec
+from .texts import with_texts
 from .trainer import Trainer
 
 # -- training ------------------------------------------------------------------------------------
@@ -201,17 +202,22 @@ def _resumed(out: Path, spec: Spec, dataset: Dataset) -> Run:
 
 
 def _finish(spec: Spec, dataset: Dataset, trainer: Trainer, run: Run | None) -> Trained:
-    outcomes = {name: trainer.evaluator.run(part.arrays) for name, part in dataset.splits.items() if len(part)}
+    arrays = {name: part.arrays for name, part in dataset.splits.items() if len(part)}
+    outcomes = {name: trainer.evaluator.run(rows, earlier(arrays, name)) for name, rows in arrays.items()}
     model = LoadedModel(spec, trainer.weights(), dataset.fields, trainer.evaluator, trainer.backend)
+    split = "test" if "test" in outcomes else "valid" if "valid" in outcomes else "train"
+    outcomes[split] = with_texts(outcomes[split], model, arrays[split], dataset.splits[split].table)
     metrics = {name: model.metrics_of(outcome) for name, outcome in outcomes.items()}
     if run is not None:
         run.save_weights(model.weights)
-        split = "test" if "test" in outcomes else "valid" if "valid" in outcomes else "train"
         summary = summarise(model, split, outcomes[split], dataset, metrics)
         save_json(run.path / EVALUATION, summary)
         report.write_report(run.path, run.metrics(), summary)
     return Trained(run.path if run else None, metrics, model)
 
+
+# How many generated texts are shown beside those of the data.
+SHOWN = 10
 
 # Of more classes than these, such as words, no table is made.
 MANY = 200
@@ -228,23 +234,27 @@ def summarise(
         "rows": {name: len(part) for name, part in dataset.splits.items()},
         "splits": {name: as_json(values) for name, values in metrics.items()},
     }
-    head = next((head for head in model.heads if head.predicts), None)
+    head = next((head for head in model.heads if head.key in outcome.predictions), None)
     if head is None:
         return {**found, "intervals": {split: {}}}
-    prediction, target = model.in_units(head, outcome)
-    fitting = [call for call in calls if check_metric(call, head.task) is None]
-    found["intervals"] = {
-        split: {k: list(v) for k, v in intervals(fitting, prediction, target, head.task, seed=0).items()}
-    }
+    prediction, target, about = judged(head, outcome, model.fields.get(head.target))
+    fitting = calls_for(head.task, calls)
+    bounds = intervals(fitting, prediction, target, head.task, 0, about)
+    found["intervals"] = {split: {name: list(pair) for name, pair in bounds.items()}}
+    if not head.predicts:
+        return found
     if head.task == "classes" and prediction.shape[-1] <= MANY:
         names = model.names(head)
         found["classes"] = names
         found["confusion"] = confusion_matrix(prediction, target, prediction.shape[-1]).tolist()
         found["per_class"] = per_class(prediction, target, names)
         found["reliability"] = reliability(prediction, target).table()
+    if head.key in outcome.texts:
+        pairs = zip(*outcome.texts[head.key], strict=True)
+        found["texts"] = [{"generated": one, "expected": other} for one, other in list(pairs)[:SHOWN]]
     rows = outcome.sources.get(head.key, slice(None))
     by = {
-        name: slices(prediction, target, model.groups(name, dataset, split)[rows], fitting, head.task)
+        name: slices(prediction, target, model.groups(name, dataset, split)[rows], fitting, head.task, about)
         for name in model.spec.sections.evaluate.slices
     }
     return {**found, "slices": by} if by else found
@@ -280,8 +290,11 @@ def evaluate(path: str | Path, split: str | None = None, backend: str = "numpy")
     model = load(path, backend)
     dataset, split = own_rows(path, split)
     # The fitted state of the run counts, not what today's data would give.
-    arrays = encode_split(model.fields, dataset.tables, split)
-    outcome = model.evaluator.run(arrays)
+    # What is ranked leaves out what the splits before have.
+    wanted = dataset.splits if model.evaluator.scorers else [split]
+    arrays = {name: encode_split(model.fields, dataset.tables, name) for name in wanted}
+    outcome = model.evaluator.run(arrays[split], earlier(arrays, split))
+    outcome = with_texts(outcome, model, arrays[split], dataset.splits[split].table)
     return summarise(model, split, outcome, dataset, {split: model.metrics_of(outcome)})
 
 

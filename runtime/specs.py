@@ -14,7 +14,7 @@ from ..compiler.spec.reader import Spec, read
 from ..compiler.spec.sections import Train
 from .averages import Average
 from .data import declare_fields, declare_options
-from .metrics import check_metric
+from .metrics import check_head, check_metric
 from .schedules import Schedule
 
 ZOO = "zoo:"
@@ -76,7 +76,7 @@ def check_spec(spec: Spec) -> None:
 def _check_metrics(spec: Spec, network: Network, problems: Report) -> None:
     """Every metric fits some loss, and what training watches is one of them."""
     for call in spec.sections.evaluate.metrics:
-        texts = [check_metric(call, head.task, head.loss) for head in network.heads]
+        texts = [check_head(call, head) for head in network.heads]
         if all(texts) and call.span is not None:
             problems.error("E230", str(texts[0]), call.span)
     train = spec.sections.train
@@ -146,5 +146,5 @@ def _computed(spec: Spec, network: Network) -> list[str]:
     for head in network.heads:
         prefix = f"{head.key}/" if len(network.heads) > 1 else ""
         fitting = [call for call in spec.sections.evaluate.metrics if check_metric(call, head.task) is None]
-        names += [prefix + call.name for call in fitting]
+        names += [prefix + call.title for call in fitting]
     return names

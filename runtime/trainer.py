@@ -23,9 +23,10 @@ from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import Time
 from ..compiler.training import AVERAGE, SHARE, Training, learning_rate, training
 from .averages import Average
+from .buckets import Buckets
 from .checkpoints import Checkpoint, Position
 from .data import Fitted
-from .evaluation import Evaluator, as_json, metrics_of
+from .evaluation import Evaluator, as_json, earlier, metrics_of
 from .metrics import direction
 from .progress import Listener, Silent
 from .runs import Run
@@ -97,14 +98,16 @@ class Trainer:
         self.data = list(self.types)
         self.varying = {name: f for name, f in (fields or {}).items() if f.varies and name in self.types}
         self.last: dict[str, float] = {}
-        self._cached_order: tuple[int, Array] | None = None
+        self.buckets = Buckets(self.types, self.rows, train.buckets) if train.buckets else None
+        self._cached_order: tuple[int, list[Array]] | None = None
         network = build(spec, "evaluate")
         if dtype is not DType.f32:
             network = replace(network, graph=with_precision(network.graph, dtype))
         self.average: Average | None = train.average() if train.average else None
         # Averages are evaluated in the place of the weights, which go on as they are.
         self.judged = self.state if self.average is None else backend.state({n: first[n] for n in self._held()})
-        self.evaluator = Evaluator(network, backend, self.judged, spec.sections.evaluate.batch)
+        self.fields = dict(fields or {})
+        self.evaluator = Evaluator(network, backend, self.judged, spec.sections.evaluate.batch, self.fields)
         self.schedule: Schedule = train.schedule() if train.schedule else constant()
         self.base_lr = learning_rate(train)
         self._interrupt: int | None = None
@@ -208,8 +211,10 @@ class Trainer:
     def _feeds(self, batch: int) -> dict[str, Array]:
         """The rows of a batch, and its random inputs."""
         epoch, place = divmod(batch, self.per_epoch)
-        rows = self._order(epoch)[place * self.train.batch : (place + 1) * self.train.batch]
+        rows = self._batches(epoch)[place]
         feeds = self._varied({name: self.rows[name][rows] for name in self.data}, rows, batch)
+        if self.buckets is not None:
+            feeds = self.buckets.cut(feeds, rows)
         sizes = sizes_of(self.types, feeds)
         for value in self.random:
             feeds[input_of(value).name] = uniform(value, sizes, self.train.seed, batch)
@@ -226,12 +231,17 @@ class Trainer:
         }
         return feeds | drawn
 
-    def _order(self, epoch: int) -> Array:
-        """The order of the training rows in an epoch."""
+    def _batches(self, epoch: int) -> list[Array]:
+        """The training rows of each batch in an epoch."""
         if self._cached_order is None or self._cached_order[0] != epoch:
+            shuffle, size = self.train.shuffle, self.train.batch
             rng = generator(self.train.seed, "shuffle", epoch)
-            order = rng.permutation(self.count) if self.train.shuffle else np.arange(self.count)
-            self._cached_order = (epoch, order)
+            order = rng.permutation(self.count) if shuffle else np.arange(self.count)
+            if self.buckets is not None:
+                found = self.buckets.batches(order, size, rng if shuffle else None)
+            else:
+                found = [order[start : start + size] for start in range(0, self.count, size)]
+            self._cached_order = (epoch, found)
         return self._cached_order[1]
 
     def _learning_rate(self) -> float:
@@ -330,8 +340,8 @@ class Trainer:
     def evaluate(self, split: str) -> dict[str, float]:
         """The loss and metrics on a split, with the weights as they are, or their average."""
         self._judge_average()
-        outcome = self.evaluator.run(self.splits[split])
-        return metrics_of(outcome, self.evaluator.heads, self.spec.sections.evaluate.metrics)
+        outcome = self.evaluator.run(self.splits[split], earlier(self.splits, split))
+        return metrics_of(outcome, self.evaluator.heads, self.spec.sections.evaluate.metrics, self.fields)
 
     def weights(self) -> dict[str, Array]:
         """Copies of the parameters and of the buffers that inference reads; averages in their place where asked for."""

@@ -137,8 +137,8 @@ class ModelWalker(StepWalker):
             {**outputs, **extra},
             dict(self.builder.updates),
         )
-        keep = {*self.spec.inputs, *(head.target for head, _ in losses if self.mode != "infer" and head.target)}
-        graph = graph.prune_inputs(keep)
+        targets = {head.target for head, _ in losses if head.target}
+        graph = graph.prune_inputs({*self.spec.inputs, *targets} if self.mode != "infer" else ())
         graph.verify()
         return Network(graph, tuple(head for head, _ in losses), tuple(self.applied))
 
@@ -182,8 +182,8 @@ class ModelWalker(StepWalker):
             if pair is None:
                 continue
             head, result = pair
-            if head.predicts and any(other.key == head.key for other, _ in found):
-                head = replace(head, key=f"{head.target}/{len(found) + 1}")
+            if head.key and any(other.key == head.key for other, _ in found):
+                head = replace(head, key=f"{head.key}/{len(found) + 1}")
             found.append((head, result))
         return found
 
@@ -208,7 +208,7 @@ class ModelWalker(StepWalker):
             return None
         assert step.inputs
         target = next((x.name for x in inputs if isinstance(x, Target)), "")
-        key = target if result.task != "nothing" else ""
+        key = "" if result.task == "nothing" else target or str(step.inputs[0])
         by = samples.name if samples else ""
         return Head(str(step.layer), str(step.inputs[0]), target, result.task, key, weight, by), result
 

@@ -31,7 +31,8 @@ class Head:
     """A loss of the network: the first step it reads, its target, and its user-facing prediction.
 
     `target` is empty for a loss that reads steps alone. `key` is what the prediction is called: the
-    target's name, where no loss before compares with it; empty where nothing is predicted.
+    target's name, where no loss before compares with it, or the step's where there is no target; empty
+    where nothing is predicted.
     `sample_weight` is the field that the samples are weighted by, or empty.
     """
 
@@ -46,7 +47,17 @@ class Head:
     @property
     def predicts(self) -> bool:
         """Whether there is a prediction that metrics can compare with the target."""
-        return self.task != "nothing"
+        return self.task not in ("nothing", "ranking")
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the step is a score, by which metrics can rank what might be chosen."""
+        return self.task == "ranking"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What metrics can be for: besides the task itself, text where there is a sequence to generate."""
+        return (self.task, "text") if self.loss == "next_token" else (self.task,)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from . import (
     recurrent,
     resizing,
     sampling,
+    selection,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "recurrent",
     "resizing",
     "sampling",
+    "selection",
 ]

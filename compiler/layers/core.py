@@ -207,14 +207,15 @@ class Loss:
     """What a loss function returns.
 
     values: one number per sample, [N]; weights: how much each sample counts, [N], or equally.
-    prediction: what a user of the model wants to see. task: what kind of numbers those are;
-    `nothing` for a loss that predicts nothing, as one that ranks two steps.
+    prediction: what a user of the model wants to see. task: what kind of numbers those are; `ranking` for a
+    score of a row, which is to be above others; `text` for the classes of frames that spell the target; `nothing`
+    for a loss that predicts nothing.
     target: what the prediction is compared with, where that is not the field itself.
     """
 
     values: Value
     prediction: Value | None = None
-    task: Literal["classes", "labels", "values", "nothing"] = "nothing"
+    task: Literal["classes", "labels", "values", "ranking", "text", "nothing"] = "nothing"
     weights: Value | None = None
     target: Value | None = None
 

@@ -333,7 +333,7 @@ def bpr(b: Builder, good: Value, bad: Value) -> Loss:
     Example: {bpr: [good, bad]}
     """
     good, bad = _scores(good, bad)
-    return Loss(ops.per_sample(Softplus()(bad - good)))
+    return Loss(ops.per_sample(Softplus()(bad - good)), drop(good, 1), "ranking")
 
 
 @loss
@@ -346,7 +346,7 @@ def margin_ranking(b: Builder, good: Value, bad: Value, *, margin: NonNegative =
     Example: {margin_ranking: {margin: 1.0}, from: [good, bad]}
     """
     good, bad = _scores(good, bad)
-    return Loss(ops.per_sample(_positive(bad - good + margin)))
+    return Loss(ops.per_sample(_positive(bad - good + margin)), drop(good, 1), "ranking")
 
 
 def _scores(good: Value, bad: Value) -> tuple[Value, Value]:
@@ -487,4 +487,5 @@ def ctc(b: Builder, logits: Value, label: Target) -> Loss:
         raise LayerError(f"the input is {spec_type(logits.type)}, expected [frames, classes]")
     known = label.known
     length = known.shape[1] if known is not None and known.rank == 2 else f"{label.name}_length"
-    return Loss(Ctc()(logits, label.of(Type((logits.shape[0], length), DType.i64))))
+    values = Ctc()(logits, label.of(Type((logits.shape[0], length), DType.i64)))
+    return Loss(values, Softmax(-1)(logits), "text")

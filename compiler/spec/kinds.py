@@ -14,7 +14,7 @@ import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Union
 
 from .diagnostics import Report, Span, hint, nearest, suggest
@@ -405,15 +405,23 @@ def with_spans(section: Any, spans: Mapping[str, Span], span: Span) -> Any:
 
 @dataclass(frozen=True)
 class CallKind(Kind):
-    """A name from a registry with its arguments: `adamw` or `{adamw: {lr: 1e-3}}`."""
+    """A name from a registry with its arguments: `adamw` or `{adamw: {lr: 1e-3}}`.
+
+    Where calls may be `short`, `hit_rate@10` is `{hit_rate: 10}`, and called so.
+    """
 
     registry: Registry
+    short: bool = False
 
     @property
     def words(self) -> str:
         return f"{self.registry.article} {self.registry.noun}, as `name` or `{{name: arguments}}`"
 
     def accept(self, node: Node, context: Context) -> Any:
+        if isinstance(node.data, str) and self.short and "@" in node.data:
+            name, _, argument = node.data.partition("@")
+            call = self.call(Key(name, node.span), Node(scalar(argument), node.span), context)
+            return replace(call, label=str(node.data)) if isinstance(call, Call) else call
         if isinstance(node.data, str):
             return self.call(Key(node.data, node.span), Node({}, node.span), context)
         if isinstance(node.data, dict) and len(node.data) == 1:
@@ -481,6 +489,7 @@ class Of:
     registry: Registry
     tag: str | None = None
     default: str = ""
+    short: bool = False
 
 
 @dataclass(frozen=True)
@@ -504,7 +513,11 @@ def kind_of(annotation: Any) -> Kind:
             if isinstance(extra, As):
                 return extra.kind
             if isinstance(extra, Of):
-                return TaggedKind(extra.registry, extra.tag, extra.default) if extra.tag else CallKind(extra.registry)
+                return (
+                    TaggedKind(extra.registry, extra.tag, extra.default)
+                    if extra.tag
+                    else CallKind(extra.registry, extra.short)
+                )
             if isinstance(extra, Range):
                 return IntKind(extra) if args[0] is int else FloatKind(extra)
         return kind_of(args[0])

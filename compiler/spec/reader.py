@@ -187,6 +187,9 @@ def _check_lengths(sections: Sections, report: Report) -> None:
             train.spans[given[1]],
             help="keep one of them",
         )
+    if train.buckets and train.buckets != sorted(set(train.buckets)):
+        message = f"`buckets` expects lengths in ascending order, found {train.buckets}"
+        report.error("E203", message, train.spans["buckets"])
     monitor = train.early_stopping
     if monitor and not monitor.monitor.startswith("valid/"):
         span = monitor.spans.get("monitor") or train.spans["early_stopping"]

@@ -35,16 +35,21 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """An entry with its arguments, and where they were given."""
+    """An entry with its arguments, and where they were given; `label` is what the result is called, if not by name."""
 
     entry: Entry
     args: Mapping[str, Any]
     spans: Mapping[str, Span] = field(default_factory=dict)
     span: Span | None = None
+    label: str = ""
 
     @property
     def name(self) -> str:
         return self.entry.name
+
+    @property
+    def title(self) -> str:
+        return self.label or self.name
 
     def __call__(self, *args: Any) -> Any:
         """Call the function: positional arguments are given here, the named ones by the spec."""

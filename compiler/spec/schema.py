@@ -11,7 +11,7 @@ import copy
 from .. import layers as _layers  # noqa: F401 (registers the layers and losses)
 from ..initialisers import INITIALISERS
 from .kinds import Param, Schema, TaggedKind, arguments_schema, params_of, section_params
-from .registry import ENCODERS, LAYERS, LOSSES, REGISTRIES, Entry, Registry
+from .registry import ENCODERS, LAYERS, LOSSES, METRICS, REGISTRIES, Entry, Registry
 from .sections import Sections
 from .signatures import DTYPES
 from .steps import SIBLINGS, USE, arity
@@ -197,6 +197,7 @@ def _call(registry: Registry) -> Schema:
         "description": f"{registry.article.capitalize()} {registry.noun}: its name, or `{{name: arguments}}`.",
         "anyOf": [
             {"enum": plain},
+            *_short(registry),
             {
                 "type": "object",
                 "properties": {name: _arguments(entry) for name, entry in registry.items()},
@@ -206,6 +207,12 @@ def _call(registry: Registry) -> Schema:
             },
         ],
     }
+
+
+def _short(registry: Registry) -> list[Schema]:
+    """`hit_rate@10`, short for `{hit_rate: 10}`."""
+    names = [name for name, entry in registry.items() if params_of(entry)]
+    return [{"type": "string", "pattern": f"^({'|'.join(names)})@.+$"}] if registry is METRICS else []
 
 
 def _arguments(entry: Entry) -> Schema:

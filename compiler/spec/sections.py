@@ -252,6 +252,8 @@ class Train(Section):
         decay leaves biases, and scales and shifts of norms, alone.
     init_from: where weights come from instead of being drawn.
     shuffle: whether each epoch has an order of its own.
+    buckets: lengths of sequences, ascending, such as `[16, 32]`: a batch takes its rows from those up to 16 steps long,
+        from those up to 32, or from the rest, and is cut to what they need.
     seed: what weights, order and dropout are drawn from.
     evaluate_every: how often the validation split is evaluated.
     early_stopping: when to stop before the end.
@@ -274,6 +276,7 @@ class Train(Section):
     groups: list[Group] = field(default_factory=list)
     init_from: InitFrom | None = None
     shuffle: bool = True
+    buckets: list[Positive] | None = None
     seed: int = 0
     evaluate_every: Every = Time(1, "ep")
     early_stopping: EarlyStopping | None = None
@@ -295,12 +298,12 @@ class Train(Section):
 class Evaluate(Section):
     """How the network is judged.
 
-    metrics: what is computed on each split besides the loss.
+    metrics: what is computed on each split besides the loss; `hit_rate@10` is short for `{hit_rate: 10}`.
     slices: fields or columns by whose values the metrics are also reported apart.
     batch: rows per evaluation step.
     """
 
-    metrics: list[Annotated[Call, Of(METRICS)]] = field(default_factory=list)
+    metrics: list[Annotated[Call, Of(METRICS, short=True)]] = field(default_factory=list)
     slices: list[Word] = field(default_factory=list)
     batch: Positive = 256
 

@@ -196,7 +196,7 @@ def _with_column(split: Call, table: Table, fields: Mapping[str, Encoder]) -> Ca
     found = dict(split.args)
     for argument in ("on", "of", "order"):
         name = found.get(argument)
-        if name in fields and name not in table.columns and len(fields[name].columns) == 1:
+        if isinstance(name, str) and name in fields and name not in table.columns and len(fields[name].columns) == 1:
             found[argument] = fields[name].columns[0]
     return Call(split.entry, found, split.spans, split.span)
 

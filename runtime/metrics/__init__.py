@@ -11,7 +11,7 @@ anything of predictions that are not numbers) is nan.
 from __future__ import annotations
 
 from . import classification, regression
-from .core import BINARY, GOALS, SMALL, TASKS, About, check_metric, direction, evaluate_metrics, metric
+from .core import BINARY, GOALS, SMALL, TASKS, About, check_head, check_metric, direction, evaluate_metrics, metric
 from .parts import Reliability, reliability
 from .tables import ClassRow, SliceRow, bootstrap, confusion_matrix, draws_of, intervals, per_class, slices
 
@@ -25,6 +25,7 @@ __all__ = [
     "Reliability",
     "SliceRow",
     "bootstrap",
+    "check_head",
     "check_metric",
     "classification",
     "confusion_matrix",

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
+from ...compiler.build import Head
 from ...compiler.ir import Array
 from ...compiler.spec.registry import METRICS, Call
 
@@ -122,6 +123,12 @@ def check_metric(call: Call, task: str, loss: str | None = None, classes: int | 
     return None
 
 
+def check_head(call: Call, head: Head) -> str | None:
+    """Why a metric cannot judge what a loss's head predicts, or `None` where it can."""
+    problems = [check_metric(call, task, head.loss) for task in head.tasks]
+    return None if None in problems else problems[0]
+
+
 def measure(call: Call, prediction: Array, target: Array, about: About) -> float:
     """The value of one metric."""
     told = (about,) if call.name in TOLD else ()
@@ -136,7 +143,7 @@ def evaluate_metrics(
     for call in calls:
         if problem := check_metric(call, task):
             raise ValueError(problem)
-        name = call.name
+        name = call.title
         if name in values:
             name += f"({', '.join(f'{key}={value}' for key, value in call.args.items())})"
         values[name] = measure(call, prediction, target, about)
