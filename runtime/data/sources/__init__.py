@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .arrays import idx, npz
+from .generated import generated
 from .library import sklearn
 from .separated import csv
 from .text import pydoc, text
 
-__all__ = ["csv", "idx", "npz", "pydoc", "sklearn", "text"]
+__all__ = ["csv", "generated", "idx", "npz", "pydoc", "sklearn", "text"]
