@@ -8,8 +8,8 @@ from ..ops.reduce import Sum, drop
 from ..ops.shape import Iota, Size, Slice, reshape
 from ..spec.kinds import Word
 from ..spec.signatures import spec_type
-from .combine import axis_named
 from .core import Builder, LayerError, layer, need_floats
+from .dense import axis_named
 
 
 @layer
