@@ -13,6 +13,7 @@ from __future__ import annotations
 from . import classification, regression
 from .core import BINARY, GOALS, SMALL, TASKS, About, check_metric, direction, evaluate_metrics, metric
 from .parts import Reliability, reliability
+from .regression import HorizonRow, by_horizon
 from .tables import ClassRow, SliceRow, bootstrap, confusion_matrix, draws_of, intervals, per_class, slices
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "TASKS",
     "About",
     "ClassRow",
+    "HorizonRow",
     "Reliability",
     "SliceRow",
     "bootstrap",
+    "by_horizon",
     "check_metric",
     "classification",
     "confusion_matrix",
