@@ -10,10 +10,11 @@ anything of predictions that are not numbers) is nan.
 
 from __future__ import annotations
 
-from . import classification, regression
+from . import classification, regression, spans
 from .core import BINARY, GOALS, SMALL, TASKS, About, check_metric, direction, evaluate_metrics, metric
 from .parts import Reliability, reliability
 from .regression import HorizonRow, by_horizon
+from .spans import span_table
 from .tables import ClassRow, SliceRow, bootstrap, confusion_matrix, draws_of, intervals, per_class, slices
 
 __all__ = [
@@ -40,4 +41,6 @@ __all__ = [
     "regression",
     "reliability",
     "slices",
+    "span_table",
+    "spans",
 ]
