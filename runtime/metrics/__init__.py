@@ -10,9 +10,10 @@ anything of predictions that are not numbers) is nan.
 
 from __future__ import annotations
 
-from . import classification, regression, spans
+from . import classification, ranking, regression, spans
 from .core import BINARY, GOALS, SMALL, TASKS, About, check_metric, direction, evaluate_metrics, metric
 from .parts import Reliability, reliability
+from .ranking import ranks_of
 from .regression import HorizonRow, by_horizon
 from .spans import span_table
 from .tables import ClassRow, SliceRow, bootstrap, confusion_matrix, draws_of, intervals, per_class, slices
@@ -38,6 +39,8 @@ __all__ = [
     "intervals",
     "metric",
     "per_class",
+    "ranking",
+    "ranks_of",
     "regression",
     "reliability",
     "slices",
