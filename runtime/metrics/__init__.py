@@ -10,7 +10,7 @@ anything of predictions that are not numbers) is nan.
 
 from __future__ import annotations
 
-from . import classification, ranking, regression, spans
+from . import classification, ranking, regression, spans, text
 from .core import BINARY, GOALS, SMALL, TASKS, About, check_metric, direction, evaluate_metrics, metric
 from .parts import Reliability, reliability
 from .ranking import ranks_of
@@ -46,4 +46,5 @@ __all__ = [
     "slices",
     "span_table",
     "spans",
+    "text",
 ]
