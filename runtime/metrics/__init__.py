@@ -10,9 +10,12 @@ anything of predictions that are not numbers) is nan.
 
 from __future__ import annotations
 
-from . import classification, regression
+from . import classification, ranking, regression, spans, text
 from .core import BINARY, GOALS, SMALL, TASKS, About, check_head, check_metric, direction, evaluate_metrics, metric
 from .parts import Reliability, reliability
+from .ranking import ranks_of
+from .regression import HorizonRow, by_horizon
+from .spans import span_table
 from .tables import ClassRow, SliceRow, bootstrap, confusion_matrix, draws_of, intervals, per_class, slices
 
 __all__ = [
@@ -22,9 +25,11 @@ __all__ = [
     "TASKS",
     "About",
     "ClassRow",
+    "HorizonRow",
     "Reliability",
     "SliceRow",
     "bootstrap",
+    "by_horizon",
     "check_head",
     "check_metric",
     "classification",
@@ -35,7 +40,12 @@ __all__ = [
     "intervals",
     "metric",
     "per_class",
+    "ranking",
+    "ranks_of",
     "regression",
     "reliability",
     "slices",
+    "span_table",
+    "spans",
+    "text",
 ]

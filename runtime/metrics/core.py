@@ -22,6 +22,8 @@ GOALS: dict[str, Goal] = {}
 BINARY: set[str] = set()
 # Metrics that are told, as a third argument, what there is to know besides predictions and targets.
 TOLD: set[str] = set()
+# How many axes predictions and targets have; those of other tasks have any number.
+AXES: dict[Task, int] = {"ranking": 2, "text": 1}
 NAN = float("nan")
 SMALL = 30
 
@@ -46,7 +48,7 @@ NOTHING = About()
 def metric(*tasks: Task, goal: Goal = "max", binary: bool = False, told: bool = False) -> Callable[[F], F]:
     """Register a function `(prediction, target, *, …) -> float` as a metric.
 
-    It is called with arrays that fit its tasks, hold at least one row, and no nan.
+    It is called with arrays that fit its tasks, hold at least one row, no nan, and no missing text.
 
     tasks: what it is for.
     goal: whether more or less is better.
@@ -77,15 +79,20 @@ def metric(*tasks: Task, goal: Goal = "max", binary: bool = False, told: bool = 
 
 
 def _has_nan(array: Array) -> bool:
+    if array.dtype.kind == "O":
+        return any(not isinstance(cell, str) for cell in array.flat)
     return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def _check_shapes(name: str, tasks: tuple[Task, ...], p: Array, t: Array) -> None:
-    if "classes" in tasks and p.shape[:-1] == t.shape and p.ndim == t.ndim + 1:
-        return
-    if tasks != ("classes",) and p.shape == t.shape and p.ndim > 0:
-        return
-    raise ValueError(f"`{name}` cannot compare predictions {list(p.shape)} with targets {list(t.shape)}")
+    if not any(_fits(task, p, t) for task in tasks):
+        raise ValueError(f"`{name}` cannot compare predictions {list(p.shape)} with targets {list(t.shape)}")
+
+
+def _fits(task: Task, p: Array, t: Array) -> bool:
+    if task == "classes":
+        return p.ndim == t.ndim + 1 and p.shape[:-1] == t.shape
+    return p.shape == t.shape and p.ndim == AXES.get(task, p.ndim) > 0
 
 
 def direction(name: str) -> Goal:

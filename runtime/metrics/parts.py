@@ -41,6 +41,11 @@ def as_columns(p: Array, t: Array) -> tuple[Array, Array]:
     return rows[:, first:], ids[:, None] == np.arange(first, rows.shape[1])
 
 
+def mean(values: Array) -> float:
+    """The mean, and nan of nothing."""
+    return float(values.mean()) if values.size else NAN
+
+
 def mean_defined(values: Array) -> float:
     """The mean of the numbers that are not nan."""
     defined = values[~np.isnan(values)]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import TypedDict
+
 import numpy as np
 
 from ...compiler.ir import Array
+from ...compiler.spec.kinds import Positive
 from .core import NAN, metric
+from .parts import mean
 
 
 def _outputs(p: Array, t: Array) -> tuple[Array, Array]:
@@ -13,36 +18,66 @@ def _outputs(p: Array, t: Array) -> tuple[Array, Array]:
     return p.reshape(len(p), -1).astype(np.float64), t.reshape(len(t), -1).astype(np.float64)
 
 
-def _error(p: Array, t: Array) -> Array:
-    p, t = _outputs(p, t)
+def _error(p: Array, t: Array, horizon: int | None = None) -> Array:
+    """The errors [n, outputs]; of one step ahead alone where there is a horizon, and none where it is too far."""
+    p, t = _outputs(_at_step(p, horizon), _at_step(t, horizon))
     return p - t
 
 
+def _at_step(values: Array, horizon: int | None) -> Array:
+    if horizon is None:
+        return values
+    steps = values if values.ndim > 1 else values[:, None]
+    return steps[:, horizon - 1 : horizon]
+
+
 @metric("values", goal="min")
-def mse(prediction: Array, target: Array) -> float:
+def mse(prediction: Array, target: Array, *, horizon: Positive | None = None) -> float:
     """The mean squared error.
 
+    horizon: of which step ahead alone, counted from 1; of all by default, and nan for more than there are.
     Example: mse
     """
-    return float(np.square(_error(prediction, target)).mean())
+    return mean(np.square(_error(prediction, target, horizon)))
 
 
 @metric("values", goal="min")
-def rmse(prediction: Array, target: Array) -> float:
+def rmse(prediction: Array, target: Array, *, horizon: Positive | None = None) -> float:
     """The root of the mean squared error, its mean where a row has several numbers.
 
+    horizon: of which step ahead alone, counted from 1; of all by default, and nan for more than there are.
     Example: rmse
     """
-    return float(np.sqrt(np.square(_error(prediction, target)).mean(0)).mean())
+    return mean(np.sqrt(np.square(_error(prediction, target, horizon)).mean(0)))
 
 
 @metric("values", goal="min")
-def mae(prediction: Array, target: Array) -> float:
+def mae(prediction: Array, target: Array, *, horizon: Positive | None = None) -> float:
     """The mean absolute error.
 
+    horizon: of which step ahead alone, counted from 1; of all by default, and nan for more than there are.
     Example: mae
     """
-    return float(np.abs(_error(prediction, target)).mean())
+    return mean(np.abs(_error(prediction, target, horizon)))
+
+
+class HorizonRow(TypedDict):
+    """One line of the table by horizon: the errors of a step ahead, counted from 1."""
+
+    step: int
+    mae: float
+    rmse: float
+
+
+def by_horizon(prediction: Array, target: Array) -> list[HorizonRow]:
+    """The errors of each step ahead, of values [n, steps, ...]; nothing where a row has one number."""
+    p, t = np.asarray(prediction), np.asarray(target)
+    if math.prod(t.shape[1:]) < 2:
+        return []
+    return [
+        HorizonRow(step=step, mae=mae(p, t, horizon=step), rmse=rmse(p, t, horizon=step))
+        for step in range(1, t.shape[1] + 1)
+    ]
 
 
 @metric("values", goal="min")

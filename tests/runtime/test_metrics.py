@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics as sk
-from trine.compiler.spec.kinds import argument_docs, params_of
+from trine.compiler.spec.diagnostics import Report
+from trine.compiler.spec.expressions import Scope
+from trine.compiler.spec.kinds import CallKind, Context, argument_docs, params_of
 from trine.compiler.spec.registry import METRICS, Call
+from trine.compiler.spec.source import read_text
 from trine.runtime import metrics as m
 
 Array = Any
@@ -255,7 +258,30 @@ def test_sequences_are_rows() -> None:
 
 
 def samples(task: str) -> tuple[Array, Array]:
-    return {"classes": class_case(3, 2), "labels": label_case(5), "values": value_case(1)}[task]
+    counts = np.array([[True, True, False], [True, True, True], [True, False, False]])
+    words = np.array(["a cat sat on it", "two dogs ran", ""], object)
+    return {
+        "classes": class_case(3, 2),
+        "labels": label_case(5),
+        "values": value_case(1),
+        "ranking": (np.array([[4.0, 2, 0], [1, 5, 3], [9, 0, 0]]), counts),
+        "text": (np.array(["a cat sat here", "dogs, two", "x"], object), words),
+    }[task]
+
+
+def best(task: str) -> Array:
+    """The best prediction for the targets of `samples`."""
+    _, t = samples(task)
+    if task == "classes":
+        return np.eye(2)[t]
+    return np.cumsum(t, 1) * 1.0 if task == "ranking" else t
+
+
+ABOUT = m.About(("O", "B-cat"))
+
+
+def told(name: str, p: Array, t: Array) -> float:
+    return value(name, p, t) if name not in m.core.TOLD else float(call(name)(p, t, ABOUT))
 
 
 @pytest.mark.parametrize("name", sorted(m.TASKS))
@@ -267,26 +293,58 @@ def test_every_metric(name: str) -> None:
     assert list(inspect.signature(entry.function).parameters)[:2] == ["prediction", "target"]
     better = {task: samples(task) for task in m.TASKS[name]}
     for p, t in better.values():
-        assert isinstance(value(name, p, t), float)
-        assert math.isnan(value(name, p[:0], t[:0]))
-        assert math.isnan(value(name, np.full_like(p, np.nan), t))
-        value(name, p[:1], t[:1])
+        assert not math.isnan(told(name, p, t))
+        assert math.isnan(told(name, p[:0], t[:0]))
+        assert math.isnan(told(name, np.full_like(p, np.nan), t))
+        told(name, p[:1], t[:1])
         with pytest.raises(ValueError, match="cannot compare"):
-            value(name, p, t[:-1])
+            told(name, p, t[:-1])
 
 
 @pytest.mark.parametrize("name", sorted(m.TASKS))
 def test_a_perfect_prediction_is_the_best(name: str) -> None:
     for task in m.TASKS[name]:
         p, t = samples(task)
-        best = np.eye(2)[t] if task == "classes" else t
-        ours, theirs = value(name, best, t), value(name, p, t)
+        ours, theirs = told(name, best(task), t), told(name, p, t)
         assert ours >= theirs if m.direction(name) == "max" else ours <= theirs
 
 
 def test_a_column_is_not_compared_with_a_row() -> None:
     with pytest.raises(ValueError, match=r"`mse` cannot compare predictions \[9, 1\] with targets \[9\]"):
         value("mse", np.zeros((9, 1)), np.zeros(9))
+
+
+@pytest.mark.parametrize("columns", [(), (3,)])
+@pytest.mark.parametrize("name", ["mse", "rmse", "mae"])
+def test_errors_by_horizon(name: str, columns: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    p, t = rng.normal(size=(2, 20, 4, *columns))
+    for step in range(1, 5):
+        close(value(name, p, t, horizon=step), quiet(VALUES[name], t[:, step - 1], p[:, step - 1]))
+    close(value(name, p, t, horizon=None), quiet(VALUES[name], t.reshape(20, -1), p.reshape(20, -1)))
+    assert math.isnan(value(name, p, t, horizon=5))
+
+
+def test_a_single_number_is_one_step_ahead() -> None:
+    p, t = value_case(2)
+    close(value("mae", p, t, horizon=1), value("mae", p, t))
+    assert math.isnan(value("mae", p, t, horizon=2))
+    assert m.by_horizon(p, t) == m.by_horizon(p[:, None], t[:, None]) == []
+
+
+def test_table_by_horizon() -> None:
+    p, t = np.random.default_rng(1).normal(size=(2, 30, 3))
+    rows = m.by_horizon(p, t)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    for step, row in enumerate(rows):
+        close(row["mae"], sk.mean_absolute_error(t[:, step], p[:, step]))
+        close(row["rmse"], sk.root_mean_squared_error(t[:, step], p[:, step]))
+
+
+def test_a_ranking_has_two_axes_and_a_text_one() -> None:
+    for name, shape in {"ndcg": (3,), "map": (3, 2, 2), "bleu": (3, 1)}.items():
+        with pytest.raises(ValueError, match="cannot compare"):
+            value(name, np.ones(shape), np.ones(shape))
 
 
 def test_ids_out_of_range() -> None:
@@ -303,7 +361,31 @@ def test_more_than_two_classes_have_no_f1() -> None:
     assert m.check_metric(call("f1"), "classes", "cross_entropy", 2) is None
 
 
+@pytest.mark.parametrize(
+    ("written", "name", "args"),
+    [
+        ("mae", "mae", {"horizon": None}),
+        ("mae: 3", "mae", {"horizon": 3}),
+        ("ndcg: {k: null}", "ndcg", {"k": None}),
+        ("map: 5", "map", {"k": 5}),
+        ("hit_rate", "hit_rate", {"k": 10}),
+        ("span_f1: person", "span_f1", {"type": "person"}),
+        ("span_recall: {type: 7}", "span_recall", {"type": "7"}),
+        ("bleu: true", "bleu", {"lower": True}),
+        ("rouge: rouge2", "rouge", {"kind": "rouge2"}),
+    ],
+)
+def test_metrics_as_written(written: str, name: str, args: dict[str, Any]) -> None:
+    report = Report()
+    node = read_text(written, "spec.yaml", report)
+    assert node is not None
+    found = CallKind(METRICS).read(node, Context(Scope(), report))
+    assert not report.diagnostics
+    assert (found.name, found.args) == (name, args)
+
+
 def test_check_metric() -> None:
+    assert m.check_metric(call("bleu"), "values", "mse") == "metric `bleu` is for text, the loss `mse` predicts values"
     assert m.check_metric(call("accuracy"), "classes") is None
     assert m.check_metric(call("auc"), "values", "mse") == (
         "metric `auc` is for classes and labels, the loss `mse` predicts values"
@@ -314,7 +396,9 @@ def test_check_metric() -> None:
 def test_direction() -> None:
     for name in ("loss", "valid/loss", "valid/loss/price", "rmse", "valid/log_loss", "test/brier@fold=1"):
         assert m.direction(name) == "min"
-    for name in ("accuracy", "valid/auc", "top_k(k=3)"):
+    for name in ("word_error_rate", "valid/character_error_rate", "mae(horizon=3)"):
+        assert m.direction(name) == "min"
+    for name in ("accuracy", "valid/auc", "top_k(k=3)", "map", "ndcg(k=5)", "span_f1(type=cat)", "test/bleu", "chrf"):
         assert m.direction(name) == "max"
     with pytest.raises(ValueError, match="there is no metric `accuracie`"):
         m.direction("valid/accuracie")
