@@ -10,7 +10,7 @@ from .build.network import Head
 from .ir import Array, Const, DType, Graph, Init, Input, Type, Value, input_of, order
 from .ops.linalg import Gather
 from .passes import Model
-from .rewrite import Replacement, bind, mapped, single, with_roots
+from .rewrite import Replacement, bind, independent, mapped, replaced, single
 from .spec.reader import Spec
 from .spec.signatures import BATCH
 
@@ -75,29 +75,15 @@ def decoder(spec: Spec, length: int | None = None, reorder: bool = False) -> Dec
 
 def shared(graph: Graph, varying: set[str]) -> tuple[Graph | None, Graph]:
     """The graph in two: what does not depend on the inputs `varying` or on state is computed once, and kept."""
-    changing: set[Value] = set()
-    fed: set[Value] = set()
-    for v in order(graph.roots):
-        if isinstance(v.op, Input):
-            changing |= {v} if v.op.name in varying or v.op.name in graph.updates else set()
-            fed |= {v} if v.op.role == "data" and v.op.name not in varying else set()
-            continue
-        changing |= {v} if any(x in changing for x in v.inputs) else set()
-        fed |= {v} if any(x in fed for x in v.inputs) else set()
-    if not fed:
+    edge = independent(graph, varying)
+    if not edge:
         return None, graph.prune_inputs(varying)
-    read = set(graph.roots).union(*(v.inputs for v in changing))
-    edge = [v for v in order(graph.roots) if v in fed and v in read and v not in changing]
     kept = {v: Input(f"{SHARED}{i}", v.type, "buffer", Init("zeros"))() for i, v in enumerate(edge)}
     begin = Graph(
         f"{graph.name}/begin", (*graph.inputs, *kept.values()), {}, {input_of(k).name: v for v, k in kept.items()}
     ).prune_inputs()
-    memo: dict[Value, Replacement] = {**{v: v for v in graph.inputs}, **kept}
-    for v in order(graph.roots, memo):
-        memo[v] = v if isinstance(v.op, Input | Const) else mapped(v, memo)
-    step = with_roots(graph, memo)
-    inputs = (*step.inputs, *kept.values())
-    return begin, Graph(f"{graph.name}/step", inputs, step.outputs, step.updates).prune_inputs(varying)
+    step = replaced(graph, kept)
+    return begin, Graph(f"{graph.name}/step", step.inputs, step.outputs, step.updates).prune_inputs(varying)
 
 
 def reordered(step: Graph) -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from .ir import (
     Value,
     as_values,
     bind_op,
+    input_of,
     order,
     origin,
 )
@@ -224,3 +225,36 @@ def _cast(attribute: object, dtype: DType) -> object | None:
     if isinstance(attribute, Type) and attribute.dtype is DType.f32:
         return attribute.with_dtype(dtype)
     return dtype if isinstance(attribute, DType) and attribute is DType.f32 else None
+
+
+def independent(graph: Graph, varying: Container[str]) -> list[Value]:
+    """What can be computed before: the last values that depend on data, but not on the inputs `varying` nor on state."""
+    changing: set[Value] = set()
+    fed: set[Value] = set()
+    for v in order(graph.roots):
+        if isinstance(v.op, Input):
+            changing |= {v} if v.op.name in varying or v.op.name in graph.updates else set()
+            fed |= {v} if v.op.role == "data" and v.op.name not in varying else set()
+            continue
+        changing |= {v} if any(x in changing for x in v.inputs) else set()
+        fed |= {v} if any(x in fed for x in v.inputs) else set()
+    read = set(graph.roots).union(*(v.inputs for v in changing))
+    return [v for v in order(graph.roots) if v in fed and v in read and v not in changing]
+
+
+def replaced(graph: Graph, known: Mapping[Value, Value]) -> Graph:
+    """The graph with inputs in the place of some of its values."""
+    memo: dict[Value, Replacement] = {**{v: v for v in graph.inputs}, **known}
+    for v in order(graph.roots, memo):
+        memo[v] = v if isinstance(v.op, Input | Const) else mapped(v, memo)
+    found = with_roots(graph, memo)
+    return Graph(graph.name, (*found.inputs, *known.values()), found.outputs, found.updates)
+
+
+def computed_before(graph: Graph, names: Collection[str], prefix: str) -> tuple[Graph, Graph]:
+    """The graph in two: what depends on the inputs `names` alone, and the rest, which reads it as `prefix0`, …"""
+    others = {input_of(v).name for v in graph.by_role("data")} - set(names)
+    edge = independent(graph, others)
+    parts = {v: Input(f"{prefix}{i}", v.type)() for i, v in enumerate(edge)}
+    before = graph.with_outputs({input_of(part).name: v for v, part in parts.items()}, {}).prune_inputs()
+    return before, replaced(graph, parts).prune_inputs()

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..backends.base import Backend, Executable, State
-from ..compiler.build import Head, Network
-from ..compiler.ir import Array, Graph, input_of
+from ..compiler.build import Network
+from ..compiler.ir import Array, Graph, Value, input_of
 from ..compiler.passes import Model, for_training
+from ..compiler.rewrite import computed_before
 from .data import Fitted
 from .data.fields import FittedNegatives
 from .data.fields.negatives import Seen
 from .metrics import ranks_of
 
+SCORE = "score"
 # Pairs of a query and an item that are scored at a time.
 PAIRS = 2**17
 
@@ -25,11 +27,15 @@ class Scorer:
     """Scores every item for each query.
 
     A query is what the score reads besides the item: a user, and perhaps more. All rows of one query are relevant to
-    it together. sampled: the field of negatives, which says what the items are, and of whom they were seen before.
+    it together. What depends on items alone, or on queries alone, such as their vectors, is computed once for each.
+
+    of_items, of_queries: what is computed so; pairs: the score, from these. queries: the inputs of a query. sampled:
+    the field of negatives, which says what the items are, and of whom they were seen before.
     """
 
-    run: Executable
-    output: str
+    of_items: Executable
+    of_queries: Executable
+    pairs: Executable
     queries: tuple[str, ...]
     sampled: FittedNegatives
 
@@ -42,21 +48,32 @@ class Scorer:
         first, query = self._queries(arrays, len(items))
         users = arrays[self.sampled.by][first] if self.sampled.by else None
         seen = self._seen(before)
+        of_items = self.of_items({self.sampled.sample: np.arange(total)})
+        of_queries = self.of_queries({name: arrays[name][first] for name in self.queries})
         size = max(1, PAIRS // total)
         parts = []
         for start in range(0, len(first), size):
-            chosen = np.arange(start, min(start + size, len(first)))
-            relevant = np.zeros((len(chosen), total), np.bool_)
-            own = (query >= start) & (query < start + size)
+            count = min(size, len(first) - start)
+            own = (query >= start) & (query < start + count)
+            relevant = np.zeros((count, total), np.bool_)
             relevant[query[own] - start, items[own]] = True
             candidates = np.ones_like(relevant)
             if users is not None and seen is not None:
-                for row, user in zip(candidates, users[chosen], strict=True):
+                for row, user in zip(candidates, users[start : start + count], strict=True):
                     row[seen.by(int(user))] = False
             # A full chunk each time, so that one program fits all.
-            rows = first[np.minimum(np.arange(start, start + min(size, len(first))), len(first) - 1)]
-            parts.append(ranks_of(self._scores(arrays, rows)[: len(chosen)], relevant, candidates))
+            rows = np.minimum(np.arange(start, start + min(size, len(first))), len(first) - 1)
+            scores = self._scores(of_items, {name: part[rows] for name, part in of_queries.items()}, len(rows))
+            parts.append(ranks_of(scores[:count], relevant, candidates))
         return _stacked(parts)
+
+    def _scores(self, of_items: Mapping[str, Array], of_queries: Mapping[str, Array], count: int) -> Array:
+        """The score of every item for some queries [queries, items]."""
+        total = self.sampled.total
+        feeds = {name: np.repeat(part, total, axis=0) for name, part in of_queries.items()}
+        feeds |= {name: np.concatenate([part] * count) for name, part in of_items.items()}
+        scores: Array = self.pairs(feeds)[SCORE]
+        return scores.reshape(count, total)
 
     def _queries(self, arrays: Mapping[str, Array], count: int) -> tuple[Array, Array]:
         """A row of each query, and the query of each row."""
@@ -71,14 +88,6 @@ class Scorer:
             return None
         users, items = (np.concatenate([part[n] for part in before]) for n in (self.sampled.by, self.sampled.sample))
         return Seen.of(users, items, self.sampled.total)
-
-    def _scores(self, arrays: Mapping[str, Array], rows: Array) -> Array:
-        """The score of every item for the queries of some rows [rows, items]."""
-        total = self.sampled.total
-        feeds = {name: np.repeat(arrays[name][rows], total, axis=0) for name in self.queries}
-        feeds[self.sampled.sample] = np.tile(np.arange(total), len(rows))
-        scores: Array = self.run(feeds)[self.output]
-        return scores.reshape(len(rows), total)
 
 
 def _stacked(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -96,19 +105,21 @@ def scorers(network: Network, backend: Backend, state: State, fields: Mapping[st
     """A scorer for each head that ranks, where a field of negatives says what there is to choose from."""
     found: dict[str, Scorer] = {}
     for head in network.heads:
-        if not head.ranks:
-            continue
-        graph = _score(network.graph, head)
-        read = [input_of(v).name for v in graph.by_role("data")]
-        sampled = next((f for f in fields.values() if isinstance(f, FittedNegatives) and f.sample in read), None)
-        if sampled is None:
-            continue
-        model, _ = for_training(Model(graph))
-        queries = tuple(name for name in read if name != sampled.sample)
-        found[head.key] = Scorer(backend.compile(model.graph, state), head.key, queries, sampled)
+        if head.ranks:
+            scorer = _scorer(network.graph.outputs[f"prediction/{head.key}"], network.graph, backend, state, fields)
+            found |= {} if scorer is None else {head.key: scorer}
     return found
 
 
-def _score(graph: Graph, head: Head) -> Graph:
-    """The graph of a head's score alone."""
-    return graph.with_outputs({head.key: graph.outputs[f"prediction/{head.key}"]}, {}).prune_inputs()
+def _scorer(score: Value, graph: Graph, backend: Backend, state: State, fields: Mapping[str, Fitted]) -> Scorer | None:
+    whole = graph.with_outputs({SCORE: score}, {}).prune_inputs()
+    read = [input_of(v).name for v in whole.by_role("data")]
+    sampled = next((f for f in fields.values() if isinstance(f, FittedNegatives) and f.sample in read), None)
+    if sampled is None:
+        return None
+    queries = tuple(name for name in read if name != sampled.sample)
+    of_items, rest = computed_before(whole, [sampled.sample], "item/")
+    of_queries, pairs = computed_before(rest, queries, "query/")
+    parts = (of_items, of_queries, pairs)
+    one, two, both = (backend.compile(for_training(Model(part))[0].graph, state) for part in parts)
+    return Scorer(one, two, both, queries, sampled)
