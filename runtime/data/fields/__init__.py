@@ -5,7 +5,8 @@ from __future__ import annotations
 from .categories import MISSING, binary, ids, raw
 from .core import Encoder, FieldError, Fitted, State, restore
 from .numbers import CHUNK, numbers
-from .text import END, START, FittedText, characters, words
+from .text import FittedText, characters, words
+from .tokens import END, START
 
 __all__ = [
     "CHUNK",
