@@ -5,6 +5,7 @@ from __future__ import annotations
 from .categories import MISSING, binary, ids, raw
 from .core import Encoder, FieldError, Fitted, State, restore
 from .numbers import CHUNK, numbers
+from .subwords import bpe, wordpiece
 from .text import FittedText, characters, words
 from .tokens import END, START
 
@@ -19,10 +20,12 @@ __all__ = [
     "FittedText",
     "State",
     "binary",
+    "bpe",
     "characters",
     "ids",
     "numbers",
     "raw",
     "restore",
+    "wordpiece",
     "words",
 ]
