@@ -5,6 +5,7 @@ from __future__ import annotations
 from .categories import MISSING, binary, ids, raw
 from .core import Encoder, FieldError, Fitted, State, restore
 from .numbers import CHUNK, numbers
+from .sound import spectrogram, waveform
 from .subwords import bpe, wordpiece
 from .text import FittedText, characters, words
 from .tokens import END, START
@@ -26,6 +27,8 @@ __all__ = [
     "numbers",
     "raw",
     "restore",
+    "spectrogram",
+    "waveform",
     "wordpiece",
     "words",
 ]
