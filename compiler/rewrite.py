@@ -228,7 +228,7 @@ def _cast(attribute: object, dtype: DType) -> object | None:
 
 
 def independent(graph: Graph, varying: Container[str]) -> list[Value]:
-    """What can be computed before: the last values that depend on data, but not on the inputs `varying` nor on state."""
+    """What can be computed before: the last values that depend on data, not on the inputs `varying` nor on state."""
     changing: set[Value] = set()
     fed: set[Value] = set()
     for v in order(graph.roots):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..compiler.rewrite import bind
 from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.signatures import BATCH
 from .data import DataError, from_arrays, transform
-from .data.fields import END, START, FittedText
+from .data.fields import FittedText
 from .evaluation import rows_of
 from .model import LoadedModel
 
@@ -211,17 +212,12 @@ class Generator:
                 raise DataError(f"no other input of the network reads the column `{name}`: {help}")
         columns = {name: [value] for name, value in row.items()}
         arrays = transform(self.model.fields, from_arrays(columns), others) if others else {}
-        vocabulary = self.field.vocabulary
-        stop = vocabulary.index(END) if END in vocabulary else None
+        stop = self.field.end
         if self.beams > 1:
-            yield self.field.text(self.search(list(ids), arrays, count, stop))
-            return
-        between = "" if self.field.unit == "characters" else " "
-        first = not prompt
-        for _, token in zip(range(count), self.tokens(list(ids), arrays, sampling, stop), strict=False):
-            if vocabulary[token] != START:
-                yield ("" if first else between) + vocabulary[token]
-                first = False
+            found = iter(self.search(list(ids), arrays, count, stop))
+        else:
+            found = islice(self.tokens(list(ids), arrays, sampling, stop), count)
+        yield from self.field.pieces(found, continued=bool(prompt))
 
 
 def _log_softmax(x: Array) -> Array:

@@ -11,7 +11,6 @@ from ..compiler.build import Head
 from ..compiler.ir import Array
 from .data import DataError, Table
 from .data.fields import END, START, FittedText
-from .data.fields.text import texts
 from .evaluation import Outcome, batches, calls_for, rows_of
 from .generation import Generator
 from .model import LoadedModel
@@ -28,13 +27,13 @@ def with_texts(outcome: Outcome, model: LoadedModel, arrays: Mapping[str, Array]
 def _pair(head: Head, model: LoadedModel, arrays: Mapping[str, Array], table: Table) -> tuple[Array, Array]:
     """The generated texts and those of the data."""
     field = model.fields.get(head.target)
-    if not isinstance(field, FittedText) or not {START, END} <= set(field.vocabulary):
+    if not isinstance(field, FittedText) or not {START, END} <= set(field.tokens.special):
         raise DataError(
             f"to compare texts, the field `{head.target}` must be one of text, in which each has its beginning and "
             "end: `start: true, end: true`"
         )
     generator = Generator(model)
-    first, stop = field.vocabulary.index(START), field.vocabulary.index(END)
+    first = field.tokens.special[START]
     others = {name: arrays[name] for name in model.inputs if name != generator.decoder.name}
     size, count = model.spec.sections.evaluate.batch, rows_of(others)
     found = np.empty(count, object)
@@ -44,8 +43,8 @@ def _pair(head: Head, model: LoadedModel, arrays: Mapping[str, Array], table: Ta
         filled = {
             name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for name, array in feeds.items()
         }
-        for i, ids in enumerate(generator.greedy([first], filled, stop)[: rows_of(feeds)]):
+        for i, ids in enumerate(generator.greedy([first], filled, field.end)[: rows_of(feeds)]):
             found[start + i] = field.text(ids)
     expected = np.empty(count, object)
-    expected[:] = list(texts(table, field.column, field.lower))
+    expected[:] = [" ".join(t) if isinstance(t, list) else t for t in field.layout.texts(table, type(field.tokens))]
     return found, expected

@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 LENGTHS = RNG.integers(1, 41, 200)
 IDS = np.where(np.arange(40) < LENGTHS[:, None], RNG.integers(0, 9, (200, 40)), -1)
 TYPES = {"tokens": Type(("N", "T"), DType.i64), "tags": Type(("N", "T"), DType.i64), "label": Type(("N",), DType.i64)}
-ROWS = {"tokens": IDS, "tags": IDS % 3 - (IDS < 0), "label": np.arange(200)}
+ROWS = {"tokens": IDS, "tags": np.where(IDS < 0, -1, IDS % 3), "label": np.arange(200)}
 
 
 def test_batches_hold_every_row_once_and_little_padding() -> None:

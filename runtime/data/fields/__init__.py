@@ -7,7 +7,10 @@ from .core import Derived, DerivedEncoder, Encoder, FieldError, Fitted, State, r
 from .negatives import FittedNegatives, negatives
 from .numbers import CHUNK, numbers
 from .series import FittedSeries, series
-from .text import END, START, FittedText, characters, words
+from .sound import spectrogram, waveform
+from .subwords import bpe, wordpiece
+from .text import FittedText, characters, words
+from .tokens import END, START
 
 __all__ = [
     "CHUNK",
@@ -24,6 +27,7 @@ __all__ = [
     "FittedText",
     "State",
     "binary",
+    "bpe",
     "characters",
     "ids",
     "negatives",
@@ -31,5 +35,8 @@ __all__ = [
     "raw",
     "restore",
     "series",
+    "spectrogram",
+    "waveform",
+    "wordpiece",
     "words",
 ]

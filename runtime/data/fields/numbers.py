@@ -115,7 +115,7 @@ def _array_scale(values: Array, scale: str) -> tuple[Array, Array]:
     if scale == "none" or not values.size:
         return zero, one
     if scale == "standard":
-        return _standard(values)
+        return standard(values)
     axis = 0 if values.ndim == 2 else None
     low, high = (np.asarray(each(axis), np.float64) for each in (values.min, values.max))
     if scale == "unit":
@@ -123,8 +123,11 @@ def _array_scale(values: Array, scale: str) -> tuple[Array, Array]:
     return low, _or_one(high - low)
 
 
-def _standard(values: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation: per feature of vectors, per channel of [channels, H, W], else over all."""
+def standard(values: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation, 1 where nothing varies.
+
+    Vectors have them per feature, arrays [channels, H, W] per channel, others over all.
+    """
     apart = values.ndim in (2, 4)
     axes = tuple(i for i in range(values.ndim) if not (apart and i == 1))
     count = values.size / (values.shape[1] if apart else 1)

@@ -1,26 +1,21 @@
-"""Fields of text: characters or words as ids, one row per text, or cut into windows of the running text.
+"""Fields of text: characters, words or pieces of words as ids, one row per text, or windows of the running text.
 
 Rows of different lengths are padded at the end by -1: networks know from it which steps are real.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ....compiler.spec.kinds import Positive, Word
 from ....compiler.spec.registry import ENCODERS
-from ..table import Array, Column, DataError, Table, counted, flat
+from ..table import PAD, Array, Column, DataError, Table, counted, flat, listed, padded
 from .core import Encoder, FieldError, Fitted, State
-
-PAD = -1
-UNKNOWN, START, END = "(unknown)", "(start)", "(end)"
+from .tokens import BLANK, END, START, UNKNOWN, Characters, Text, Tokens, UnseenToken, Words
 
 
 @ENCODERS.register
@@ -34,6 +29,7 @@ def characters(
     start: bool = False,
     end: bool = False,
     unknown: bool = False,
+    blank: bool = False,
 ) -> Encoder:
     """Characters as ids [T], padded by -1. `$name.size` is how many different ones the training rows have.
 
@@ -45,9 +41,11 @@ def characters(
     start: whether each text begins with an id of its own, `(start)`.
     end: whether each text ends with an id of its own, `(end)`.
     unknown: whether characters that training rows never have become `(unknown)`; otherwise they are an error.
+    blank: whether the id 0 is kept free, as the loss `ctc` needs it.
     Example: tokens: {encode: characters, window: 64}
     """
-    return TextEncoder("characters", column, window, stride, max_length, lower, start, end, unknown, 1, None)
+    layout = Layout(column, window, stride, max_length, lower)
+    return text_encoder(layout, Characters, unknown=unknown, start=start, end=end, blank=blank)
 
 
 @ENCODERS.register
@@ -67,7 +65,7 @@ def words(
 
     Words that the training rows have too seldom become `(unknown)`.
 
-    column: the column of text.
+    column: the column of text; where its rows are lists of words already, each of these is one token.
     window: take all rows of a split as one running text, and cut it into pieces of this many words.
     stride: how far one window starts after the other; as far as it is long where nothing is said.
     max_length: what is longer is cut off.
@@ -78,87 +76,113 @@ def words(
     size: at most so many ids; the most frequent words have them.
     Example: tokens: {column: message, encode: words, min_count: 2, max_length: 128}
     """
-    return TextEncoder("words", column, window, stride, max_length, lower, start, end, True, min_count, size)
+    layout = Layout(column, window, stride, max_length, lower)
+    return text_encoder(layout, Words, unknown=True, start=start, end=end, min_count=min_count, limit=size)
 
 
-_WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+@dataclass(frozen=True)
+class Layout:
+    """Which text is read, and how its ids are laid out in rows."""
+
+    column: str
+    window: int | None
+    stride: int | None
+    max_length: int | None
+    lower: bool
+
+    def texts(self, table: Table, kind: type[Tokens]) -> Iterator[Text]:
+        """The text of each row, or its words; a missing one is empty. Rows of a running text end with a line break."""
+        column = table.column(self.column)
+        if column.ragged:
+            yield from self._lists(table, column, kind)
+            return
+        flat(table, self.column, "text")
+        if not column.is_text and not column.missing.all():
+            raise DataError(
+                f"{table.place(self.column)} holds numbers, expected text: the source's option `text` keeps them so"
+            )
+        ending = "" if self.window is None else "\n"
+        for cell, absent in zip(column.values, column.missing, strict=True):
+            yield self.cased("" if absent else str(cell)) + ending
+
+    def _lists(self, table: Table, column: Column, kind: type[Tokens]) -> Iterator[list[str]]:
+        place = table.place(self.column)
+        rows = [[] if absent else row for row, absent in zip(column.values, column.missing, strict=True)]
+        numbers = np.asarray([len(row) > 0 and row.dtype != object for row in rows], np.bool_)
+        if numbers.any():
+            raise DataError(
+                f"{place} has a sequence of numbers in a row, first at row {table.first(numbers)}; "
+                f"`encode: {kind.unit}` needs text"
+            )
+        if not kind.takes_lists:
+            takers = [f"encode: {unit}" for unit, other in Tokens.kinds.items() if other.takes_lists]
+            raise DataError(
+                f"{place} has a list of words in each row, `encode: {kind.unit}` takes one text per row; "
+                f"{listed(takers)} takes lists of words"
+            )
+        for row in rows:
+            yield [self.cased(word) for word in row]
+
+    def cased(self, text: str) -> str:
+        return text.lower() if self.lower else text
 
 
-def tokens_of(unit: str, text: str) -> Sequence[str]:
-    """The characters or words of a text."""
-    return text if unit == "characters" else _WORDS.findall(text)
+def text_encoder(
+    layout: Layout,
+    kind: type[Tokens],
+    *,
+    unknown: bool,
+    start: bool,
+    end: bool,
+    blank: bool = False,
+    min_count: int = 1,
+    limit: int | None = None,
+) -> TextEncoder:
+    """The encoder of a text's tokens; raises `FieldError` for arguments that do not go together."""
+    if layout.stride is not None and layout.window is None:
+        raise FieldError("`stride` is the distance between windows: give `window` too")
+    if layout.window is not None and (layout.max_length or start or end):
+        raise FieldError("`window` cuts a running text: `max_length`, `start` and `end` are for separate texts")
+    special = [BLANK] * blank + [UNKNOWN] * unknown + [START] * start + [END] * end
+    return TextEncoder(layout, kind, tuple(special), min_count, limit)
 
 
 @dataclass(frozen=True)
 class TextEncoder(Encoder):
-    unit: str
-    column: str
-    window: int | None
-    stride: int | None
-    max_length: int | None
-    lower: bool
-    start: bool
-    end: bool
-    unknown: bool
+    layout: Layout
+    kind: type[Tokens]
+    special: tuple[str, ...]
     min_count: int
     limit: int | None
 
-    def __post_init__(self) -> None:
-        if self.stride is not None and self.window is None:
-            raise FieldError("`stride` is the distance between windows: give `window` too")
-        if self.window is not None and (self.max_length or self.start or self.end):
-            raise FieldError("`window` cuts a running text: `max_length`, `start` and `end` are for separate texts")
-
     @property
     def columns(self) -> tuple[str, ...]:
-        return (self.column,)
+        return (self.layout.column,)
 
     def fit(self, table: Table) -> FittedText:
-        counts: Counter[str] = Counter()
-        for text in texts(table, self.column, self.lower):
-            counts.update(tokens_of(self.unit, text))
-        if self.window is not None and self.unit == "characters":
-            counts["\n"] += 1
-        if not counts:
-            raise DataError(f"{table.place(self.column)} has no {self.unit} in any training row")
-        special = [UNKNOWN] * self.unknown + [START] * self.start + [END] * self.end
-        kept = sorted(token for token, count in counts.items() if count >= self.min_count)
-        if self.limit is not None:
-            room = max(self.limit - len(special), 0)
-            kept = sorted(sorted(kept, key=lambda token: (-counts[token], token))[:room])
-        return FittedText(
-            self.unit, self.column, self.window, self.stride or self.window, self.max_length, self.lower,
-            (*special, *kept),
-        )  # fmt: skip
-
-
-def texts(table: Table, name: str, lower: bool) -> Iterable[str]:
-    """The texts of a column; a missing one is empty."""
-    column: Column = flat(table, name, "text")
-    if not column.is_text and not column.missing.all():
-        raise DataError(f"{table.place(name)} holds numbers, expected text: the source's option `text` keeps them so")
-    for cell, absent in zip(column.values, column.missing, strict=True):
-        text = "" if absent else str(cell)
-        yield text.lower() if lower else text
+        texts = list(self.layout.texts(table, self.kind))
+        tokens = self.kind.learn(texts, self.special, self.min_count, self.limit)
+        if tokens is None:
+            raise DataError(f"{table.place(self.layout.column)} has no {self.kind.unit} in any training row")
+        return FittedText(self.layout, tokens)
 
 
 @dataclass(frozen=True)
 class FittedText(Fitted):
-    """A vocabulary: special ids first, then tokens in sorted order."""
+    """Text of a layout, by a vocabulary."""
 
     encode: ClassVar[str] = "text"
 
-    unit: str
-    column: str
-    window: int | None
-    stride: int | None
-    max_length: int | None
-    lower: bool
-    vocabulary: tuple[str, ...]
+    layout: Layout
+    tokens: Tokens
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (self.column,)
+        return (self.layout.column,)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        return self.tokens.vocabulary
 
     @property
     def size(self) -> int:
@@ -170,74 +194,76 @@ class FittedText(Fitted):
 
     @property
     def padded(self) -> bool:
-        return self.window is None
+        return self.layout.window is None
+
+    @property
+    def end(self) -> int | None:
+        """The id that ends a text, where there is one."""
+        return self.tokens.special.get(END)
 
     @property
     def limit(self) -> int | None:
-        return self.max_length
+        return self.layout.max_length
 
     def cut(self, limit: int) -> FittedText:
-        return replace(self, max_length=limit)
+        return replace(self, layout=replace(self.layout, max_length=limit))
 
     def transform(self, table: Table) -> Array:
-        if self.window is not None:
-            return self._windows(table)
-        rows = [self.ids(text, table) for text in texts(table, self.column, self.lower)]
-        width = max([1, *map(len, rows)])
-        out = np.full((len(rows), width), PAD, np.int64)
-        for row, ids in zip(out, rows, strict=True):
-            row[: len(ids)] = ids
-        return out
+        rows = [self._row(text, table) for text in self.layout.texts(table, type(self.tokens))]
+        if self.layout.window is not None:
+            return self._windows(np.concatenate([np.zeros(0, np.int64), *rows]), self.layout.window, table)
+        return padded(np.concatenate(rows), np.fromiter(map(len, rows), np.int64, len(rows)), None, PAD)
 
-    def _windows(self, table: Table) -> Array:
-        """Pieces of the running text, in which each row ends with a line break. They share memory."""
-        assert self.window is not None and self.stride is not None
-        joined = "".join(text + "\n" for text in texts(table, self.column, self.lower))
-        ids = self.ids(joined, table)
-        if len(ids) < self.window:
+    def _windows(self, ids: Array, window: int, table: Table) -> Array:
+        """Pieces of the running text. They share memory."""
+        if len(ids) < window:
             raise DataError(
-                f"{table.place(self.column)} has {counted(len(ids), 'token')} in a split, fewer than one window of "
-                f"{self.window}"
+                f"{table.place(self.layout.column)} has {counted(len(ids), 'token')} in a split, "
+                f"fewer than one window of {window}"
             )
-        return np.lib.stride_tricks.sliding_window_view(ids, self.window)[:: self.stride]
+        return np.lib.stride_tricks.sliding_window_view(ids, window)[:: self.layout.stride or window]
 
-    def ids(self, text: str, table: Table | None = None, whole: bool = True) -> Array:
+    def ids(self, text: str, whole: bool = True) -> Array:
         """The ids of a text, between its start and end (the end only if `whole`); raises `DataError`."""
-        index = self._index
-        text = text.lower() if self.lower else text
-        found = [index.get(token, -1) for token in tokens_of(self.unit, text)]
-        if UNKNOWN in index:
-            found = [index[UNKNOWN] if i < 0 else i for i in found]
-        elif -1 in found:
-            token = tokens_of(self.unit, text)[found.index(-1)]
-            where = table.place(self.column) if table is not None else "the text"
-            raise DataError(f"{where} has `{token}`, which the training rows never have; `unknown: true` allows it")
-        around = (START in index) + (END in index)
-        if self.max_length is not None:
-            found = found[: max(self.max_length - around, 0)]
-        first = [index[START]] if START in index else []
-        last = [index[END]] if END in index and whole else []
-        return np.asarray([*first, *found, *last], np.int64)
+        return self._row(self.layout.cased(text), None, whole)
 
-    @cached_property
-    def _index(self) -> dict[str, int]:
-        """The id of each token; every row asks for it."""
-        return {token: i for i, token in enumerate(self.vocabulary)}
+    def _row(self, text: Text, table: Table | None, whole: bool = True) -> Array:
+        try:
+            found = self.tokens.ids(text)
+        except UnseenToken as error:
+            where = table.place(self.layout.column) if table is not None else "the text"
+            raise DataError(
+                f"{where} has `{error}`, which the training rows never have; `unknown: true` allows it"
+            ) from None
+        special = self.tokens.special
+        around = (START in special) + (END in special)
+        if self.layout.max_length is not None:
+            found = found[: max(self.layout.max_length - around, 0)]
+        first = [special[START]] if START in special else []
+        last = [special[END]] if END in special and whole else []
+        return np.asarray([*first, *found, *last], np.int64)
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of ids, up to an `(end)`; padding and `(start)` are left out."""
-        tokens: list[str] = []
-        for i in ids:
-            token = self.vocabulary[int(i)] if int(i) >= 0 else START
-            if token == END:
-                break
-            if token != START:
-                tokens.append(token)
-        return ("" if self.unit == "characters" else " ").join(tokens)
+        return "".join(self.pieces(ids))
+
+    def pieces(self, ids: Iterable[int], continued: bool = False) -> Iterator[str]:
+        """The same in pieces, each as soon as its ids are there; `continued` says that other text stands before."""
+        return self.tokens.joined(self._plain(ids), continued)
+
+    def _plain(self, ids: Iterable[int]) -> Iterator[str]:
+        """The tokens of ids, up to an `(end)`, without padding and `(start)`."""
+        start, end = self.tokens.special.get(START), self.end
+        for i in map(int, ids):
+            if i == end:
+                return
+            if i >= 0 and i != start:
+                yield self.vocabulary[i]
 
     def arguments(self) -> State:
-        return {**asdict(self), "vocabulary": list(self.vocabulary)}
+        return {"unit": self.tokens.unit, **asdict(self.layout), **self.tokens.arguments()}
 
     @classmethod
     def from_arguments(cls, state: Mapping[str, Any]) -> FittedText:
-        return cls(**{**state, "vocabulary": tuple(state["vocabulary"])})
+        layout = Layout(**{field.name: state[field.name] for field in fields(Layout)})
+        return cls(layout, Tokens.kinds[state["unit"]].from_arguments(state))

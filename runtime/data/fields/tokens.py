@@ -1,0 +1,142 @@
+"""Vocabularies: how text becomes ids, and ids text again."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+from .core import State
+
+BLANK, UNKNOWN, START, END = SPECIAL = ("(blank)", "(unknown)", "(start)", "(end)")
+
+Text = str | list[str]
+"""The text of one row; or its words, where a column holds lists of them."""
+
+
+class UnseenToken(LookupError):
+    """A token that training rows never have, where the vocabulary has no `(unknown)`."""
+
+
+class Tokens(ABC):
+    """A vocabulary and the way into it and out of it.
+
+    Special ids come first; no text becomes one, however it is spelled, but for `(unknown)`. Subclasses name themselves
+    by `unit`; `Tokens.kinds` finds them by it.
+    """
+
+    unit: ClassVar[str] = ""
+    kinds: ClassVar[dict[str, type[Tokens]]] = {}
+    takes_lists: ClassVar[bool] = False
+
+    vocabulary: tuple[str, ...]
+
+    def __init_subclass__(cls) -> None:
+        if cls.unit:
+            Tokens.kinds[cls.unit] = cls
+
+    @cached_property
+    def special(self) -> dict[str, int]:
+        """The ids of the special tokens that there are."""
+        return {token: i for i, token in enumerate(self.vocabulary[: len(SPECIAL)]) if token in SPECIAL}
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, texts: Sequence[Text], special: Sequence[str], min_count: int, limit: int | None) -> Self | None:
+        """The vocabulary of training rows, of at most `limit` ids; `None` where the texts hold nothing."""
+
+    @abstractmethod
+    def ids(self, text: Text) -> list[int]:
+        """The ids of a text; raises `UnseenToken`."""
+
+    @abstractmethod
+    def joined(self, tokens: Iterable[str], continued: bool) -> Iterator[str]:
+        """The text of tokens, in pieces as they come; `continued` says that other text stands before."""
+
+    @abstractmethod
+    def arguments(self) -> State:
+        """What `from_arguments` makes the same vocabulary of; JSON can hold it."""
+
+    @classmethod
+    @abstractmethod
+    def from_arguments(cls, state: Mapping[str, Any]) -> Self:
+        """The inverse of `arguments`."""
+
+
+@dataclass(frozen=True)
+class Listed(Tokens):
+    """Tokens that stand in the text as they stand in the vocabulary, in sorted order."""
+
+    vocabulary: tuple[str, ...]
+
+    @classmethod
+    @abstractmethod
+    def cut(cls, text: Text) -> Sequence[str]:
+        """The tokens of a text."""
+
+    @classmethod
+    def learn(cls, texts: Sequence[Text], special: Sequence[str], min_count: int, limit: int | None) -> Self | None:
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(cls.cut(text))
+        if not counts:
+            return None
+        kept = sorted(token for token, count in counts.items() if count >= min_count and token not in SPECIAL)
+        if limit is not None:
+            room = max(limit - len(special), 0)
+            kept = sorted(sorted(kept, key=lambda token: (-counts[token], token))[:room])
+        return cls((*special, *kept))
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        """The id of each token that text may have."""
+        return {token: i for i, token in enumerate(self.vocabulary) if token not in SPECIAL}
+
+    def ids(self, text: Text) -> list[int]:
+        index, unknown = self._index, self.special.get(UNKNOWN)
+        found: list[int] = []
+        for token in self.cut(text):
+            i = index.get(token, unknown)
+            if i is None:
+                raise UnseenToken(token)
+            found.append(i)
+        return found
+
+    def arguments(self) -> State:
+        return {"vocabulary": list(self.vocabulary)}
+
+    @classmethod
+    def from_arguments(cls, state: Mapping[str, Any]) -> Self:
+        return cls(tuple(state["vocabulary"]))
+
+
+class Characters(Listed):
+    unit = "characters"
+
+    @classmethod
+    def cut(cls, text: Text) -> Sequence[str]:
+        return text
+
+    def joined(self, tokens: Iterable[str], continued: bool) -> Iterator[str]:
+        yield from tokens
+
+
+_WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+
+class Words(Listed):
+    unit = "words"
+    takes_lists = True
+
+    @classmethod
+    def cut(cls, text: Text) -> Sequence[str]:
+        return _WORDS.findall(text) if isinstance(text, str) else text
+
+    def joined(self, tokens: Iterable[str], continued: bool) -> Iterator[str]:
+        for token in tokens:
+            yield f" {token}" if continued else token
+            continued = True
