@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from .arrays import idx, npz
+from .conll import conll
+from .jsonl import jsonl
 from .library import sklearn
+from .parquet import parquet
 from .separated import csv
 from .text import pydoc, text
 
-__all__ = ["csv", "idx", "npz", "pydoc", "sklearn", "text"]
+__all__ = ["conll", "csv", "idx", "jsonl", "npz", "parquet", "pydoc", "sklearn", "text"]
