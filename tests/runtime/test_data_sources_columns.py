@@ -20,6 +20,7 @@ from trine.compiler.spec import reader
 from trine.runtime.data import DataError, declare_options, load_dataset, load_tables
 from trine.runtime.data import sources as s
 from trine.runtime.data.table import Column, Table
+from trine.runtime.prediction import read_rows
 
 MODEL = "spec: 1\nmodel: {inputs: {x: float}, layers: [{linear: 1}]}\n"
 
@@ -142,6 +143,27 @@ def test_a_spec_reads_json_lines(tmp_path: Path) -> None:
         "valid": 1,
         "test": 1,
     }
+
+
+def test_rows_to_predict_are_read_likewise(tmp_path: Path) -> None:
+    def read(name: str, text: str) -> Table:
+        return read_rows(tmp_path / write(tmp_path, name, text), None)  # only for .csv does the model matter
+
+    for table in (
+        read("a.jsonl", '{"u": {"x": 1}}\n{"t": "a\u2028"}\n'),
+        read("a.json", '[{"u": {"x": 1}}, {"t": "a\u2028"}]'),
+        read("b.json", '{"u.x": [1, null], "t": [null, "a\u2028"]}'),
+    ):
+        assert {name: plain(column) for name, column in table.columns.items()} == {
+            "u.x": [1, None], "t": [None, "a\u2028"],
+        }  # fmt: skip
+    (tmp_path / "c.json.gz").write_bytes(gzip.compress(b'[{"a": 1}]'))
+    assert len(read_rows(tmp_path / "c.json.gz", None)) == 1
+    fails(lambda: read("a.json", '[{"a": 1}, {"a": "x"}]'), "a.json: row 2: `a` is text, in row 1 it is a number")
+    fails(lambda: read("a.json", "[1]"), "a.json: row 1 holds a single value, expected an object")
+    fails(lambda: read("a.json", "[]"), "holds no rows: expected a list of objects, or an object of columns")
+    fails(lambda: read("a.json", "{"), "cannot be read as JSON")
+    fails(lambda: read("a.json", "[" * 100_000), "cannot be read as JSON")
 
 
 # ---------------------------------------------------------------------------------- tokens in columns

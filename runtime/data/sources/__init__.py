@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from .arrays import idx, npz
+from .audio import audio
 from .conll import conll
+from .images import images
 from .jsonl import jsonl
 from .library import sklearn
 from .parquet import parquet
 from .separated import csv
 from .text import pydoc, text
 
-__all__ = ["conll", "csv", "idx", "jsonl", "npz", "parquet", "pydoc", "sklearn", "text"]
+__all__ = ["audio", "conll", "csv", "idx", "images", "jsonl", "npz", "parquet", "pydoc", "sklearn", "text"]
