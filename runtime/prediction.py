@@ -14,6 +14,8 @@ import numpy as np
 from ..compiler.spec.registry import SOURCES
 from ..files import write_atomically
 from .data import DataError, Table, from_arrays
+from .data.sources.files import decode, plain_name, read_file
+from .data.sources.jsonl import table_of_objects
 from .model import LoadedModel, load
 from .session import own_rows
 from .specs import UsageError
@@ -38,13 +40,15 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
 
 
 def read_rows(path: Path, model: LoadedModel) -> Table:
-    """The rows of a .csv(.gz), .npz, .json or .jsonl file; raises `DataError` and `UsageError`."""
-    name = path.name.removesuffix(".gz")
+    """The rows of a .csv, .npz, .json or .jsonl file, perhaps compressed; raises `DataError` and `UsageError`."""
+    name = plain_name(path.name)
     if name.endswith(".csv"):
         return SOURCES["csv"].function(str(path.resolve()), path.parent, **_csv_options(model))  # type: ignore[no-any-return]
     if name.endswith(".npz"):
         return SOURCES["npz"].function(str(path.resolve()), path.parent)  # type: ignore[no-any-return]
-    if name.endswith((".json", ".jsonl")):
+    if name.endswith(".jsonl"):
+        return SOURCES["jsonl"].function(str(path.resolve()), path.parent)  # type: ignore[no-any-return]
+    if name.endswith(".json"):
         return _json_rows(path)
     raise UsageError(f"cannot read rows from `{path}`: expected a .csv, .csv.gz, .npz, .json or .jsonl file")
 
@@ -58,21 +62,16 @@ def _csv_options(model: LoadedModel) -> dict[str, Any]:
 
 
 def _json_rows(path: Path) -> Table:
+    """The rows of a .json file: a list of objects, or an object of columns."""
     try:
-        text = path.read_text(encoding="utf-8")
-        rows = (
-            [json.loads(line) for line in text.splitlines() if line.strip()]
-            if path.suffix == ".jsonl"
-            else json.loads(text)
-        )
-    except (OSError, ValueError) as error:
+        rows = json.loads(decode(read_file(path), "utf-8", path.name))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"`{path}` cannot be read as JSON: {error}") from error
     if isinstance(rows, dict):
-        return from_arrays(rows, str(path))
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        return from_arrays(rows, path.name)
+    if not isinstance(rows, list) or not rows:
         raise DataError(f"`{path}` holds no rows: expected a list of objects, or an object of columns")
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    return from_arrays({key: [row.get(key) for row in rows] for key in names}, str(path))
+    return table_of_objects(list(enumerate(rows, 1)), path.name, "row")
 
 
 def as_rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv as csv_format
 import io
 from collections import Counter
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def csv(
     quote: str = '"',
     encoding: str = "utf-8",
 ) -> Table:
-    """Rows of a file of separated values, which may be compressed with gzip (`.gz`).
+    """Rows of a file of separated values, which may be compressed or in an archive (`rows.zip/rows.csv`).
 
     Blanks around cells are dropped and blank lines skipped. A column in which every cell that is
     not missing is a finite number holds numbers, any other holds text.
@@ -58,7 +59,9 @@ def csv(
     markers = {"", *([missing] if isinstance(missing, str) else missing)}
     columns = zip(*lines, strict=True) if lines else [()] * len(names)
     as_text = _known(text or [], names, path.name)
-    return make_table({n: _column(c, markers, n in as_text) for n, c in zip(names, columns, strict=True)}, path.name)
+    return make_table(
+        {n: guessed_column(c, markers, n in as_text) for n, c in zip(names, columns, strict=True)}, path.name
+    )
 
 
 def _cells(content: str, delimiter: str, quote: str, file: str) -> tuple[list[list[str]], list[int]]:
@@ -129,7 +132,7 @@ def _known(columns: list[str], names: list[str], file: str) -> set[str]:
     return set(columns)
 
 
-def _column(cells: tuple[str, ...], markers: set[str], as_text: bool) -> Column:
+def guessed_column(cells: Sequence[str], markers: Set[str] = frozenset(), as_text: bool = False) -> Column:
     """A column of numbers if all cells that are not missing are numbers, else of text."""
     missing: Mask = np.fromiter((cell in markers for cell in cells), np.bool_, len(cells))
     kept = [cell for cell in cells if cell not in markers]

@@ -13,7 +13,7 @@ from .files import decode, read_file
 
 @SOURCES.register
 def text(target: str, folder: Path, *, encoding: str = "utf-8", skip_blank: bool = False) -> Table:
-    """The lines of a text file, which may be compressed with gzip (`.gz`), in one column, `text`.
+    """The lines of a text file, which may be compressed or in an archive, in one column, `text`.
 
     encoding: how the file writes characters.
     skip_blank: whether lines without a character are left out.
