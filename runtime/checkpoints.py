@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from ..compiler.ir import Array
+from ..compiler.structs import Struct
 from ..files import sync_folder, write_atomically
 
 
@@ -81,8 +82,7 @@ class Position:
     done: bool = False
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Struct):
     """Everything needed to go on as if nothing had happened."""
 
     position: Position

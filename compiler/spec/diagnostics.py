@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..structs import Struct
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -37,8 +39,7 @@ class Span:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(Struct):
     """A remark under a stretch of source; `tail` is set apart and lined up with that of others."""
 
     span: Span
@@ -46,8 +47,7 @@ class Label:
     tail: str = ""
 
 
-@dataclass(frozen=True)
-class Diagnostic:
+class Diagnostic(Struct):
     """One problem: a stable code, a message, where it is, what to do, and how one came to be there."""
 
     code: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from ..structs import Struct
 from .diagnostics import Report, Span, hint, nearest, suggest
 from .kinds import (
     BoolKind,
@@ -27,8 +27,7 @@ USE = "use"  # stands in a mapping as long as what it names could not be read
 SIBLINGS = ("from", "as", "repeat", "share")
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct):
     """A layer's name with its arguments, and the keys beside it.
 
     A step is `broken` where something in it could not be read: it keeps its place and its name, so
@@ -46,8 +45,7 @@ class Step:
     broken: bool = False
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(Struct):
     """A reusable list of steps: its parameters, the names of its inputs, its steps.
 
     Its steps are `None` where the block could not be read.
