@@ -25,6 +25,8 @@ class Struct:
         super().__init_subclass__()
         if "__annotations__" not in cls.__dict__:
             return  # the fields are those of its base
+        # Where there is no docstring, `dataclass` would write the signature, which takes longer than all else.
+        cls.__doc__ = cls.__doc__ or cls.__name__
         dataclasses.dataclass(init=False, repr=False, eq=False)(cls)  # collects the fields and generates nothing
         declared = dataclasses.fields(cast(Any, cls))
         cls._names = tuple(f.name for f in declared)

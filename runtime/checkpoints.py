@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -99,6 +98,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, spec_hash: str, keep: 
     Afterwards at most `keep` checkpoints remain. The position is written last: a folder without it
     is not a checkpoint.
     """
+    import tempfile  # as in `write_atomically`
+
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{checkpoint.position.batches:08d}"
     partial = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))

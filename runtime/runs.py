@@ -20,7 +20,6 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +175,8 @@ def environment() -> dict[str, Any]:
 
 
 def trine_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and asked when something is saved
+
     try:
         return version("trine")
     except PackageNotFoundError:

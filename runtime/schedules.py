@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from ..compiler.spec.kinds import Fraction, Natural, NonNegative, PositiveFloat, Range, Share
 from ..compiler.spec.registry import SCHEDULES
 from ..compiler.spec.sections import Every, Time, Warmup
 from ..compiler.structs import Struct
-from .checkpoints import Position
 from .metrics import direction
+
+if TYPE_CHECKING:
+    from .checkpoints import Position
 
 Shrinking = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
 AtLeastOne = Annotated[float, Range(1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -224,7 +223,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     if len(word) > MAX_SHOWN:
         return None
     same = [k for k in known if k.replace("_", "") == word.lower().replace("_", "").replace("-", "")]
-    return next(iter(same or difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
+    if same:
+        return same[0]
+    from difflib import get_close_matches  # when a word is wrong: most specs are right
+
+    return next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
