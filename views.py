@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +20,7 @@ from .compiler.spec.registry import Call
 from .compiler.spec.sections import Sections
 from .compiler.spec.signatures import spec_type
 from .compiler.spec.source import Node
+from .compiler.structs import Struct
 from .compiler.training import decay_of, group_of
 
 
@@ -38,8 +38,7 @@ def print_report(console: Console, report: Report) -> None:
 # -- show ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(Struct):
     """A value in force, and where it was given."""
 
     path: str
@@ -111,8 +110,7 @@ def steps_table(network: Network) -> Table:
     return table
 
 
-@dataclass(frozen=True)
-class ParameterRow:
+class ParameterRow(Struct):
     """A parameter and how it is trained: its shape, how it starts, a factor on the learning rate, weight decay."""
 
     parameter: str
@@ -166,8 +164,7 @@ def _yaml_text(value: Any) -> str:
 # -- plan ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PlanRow:
+class PlanRow(Struct):
     """A step in numbers; what is not yet known stands as a name in its type."""
 
     step: str

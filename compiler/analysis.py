@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from .ir import Const, Graph, Input, Item, Value, order
 from .ops.ctc import Ctc
 from .ops.elementwise import Maximum, Where
 from .ops.linalg import Gather
 from .ops.losses import CrossEntropy, Focal
+from .structs import Struct
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(Struct):
     """A graph in numbers. FLOPs and bytes are those of one row where the batch has no size."""
 
     nodes: int
@@ -38,8 +37,7 @@ def parameters(graph: Graph) -> int:
     return sum(v.type.numel() for v in graph.by_role("param"))
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(Struct):
     """What one step of a spec costs, by its line."""
 
     step: str
@@ -63,8 +61,7 @@ def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> list[Cost]:
     return [Cost(*key, flops, size) for key, (flops, size) in totals.items()]
 
 
-@dataclass(frozen=True)
-class Buffer:
+class Buffer(Struct):
     """A stretch of memory: which steps of a schedule need it, and how many bytes it has."""
 
     first: int

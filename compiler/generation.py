@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from .build import Network, build
 from .build.network import Head
@@ -13,6 +12,7 @@ from .passes import Model
 from .rewrite import Replacement, bind, independent, mapped, replaced, single
 from .spec.reader import Spec
 from .spec.signatures import BATCH
+from .structs import Struct
 
 POSITION, PARENTS = "position", "parents"
 SHARED = "shared/"
@@ -22,8 +22,7 @@ class NotGenerative(ValueError):
     """The spec's network cannot be run token by token; the message says why."""
 
 
-@dataclass(frozen=True)
-class Decoder:
+class Decoder(Struct):
     """The graphs that generate a sequence.
 
     step: reads the tokens of one step [N, 1], its `position`, and (with `reorder`) `parents` [N], which says whose

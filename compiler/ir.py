@@ -7,18 +7,19 @@ ill-typed graphs cannot exist.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, cast, dataclass_transform
+from typing import Any, ClassVar, Literal, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .structs import Struct
 
 Array = NDArray[Any]
 Dim = int | str
@@ -144,10 +145,8 @@ Types = Type | tuple[Type, ...]
 Grads = Sequence["Value | None"]
 
 
-@dataclass_transform(frozen_default=True)
-@dataclass(frozen=True, eq=False)
-class Op:
-    """An operation. Each subclass is a frozen dataclass; its fields are its attributes.
+class Op(Struct):
+    """An operation. Its fields are its attributes.
 
     A *primitive* defines `eval`, its meaning in NumPy. A *composite* defines `decompose`, its
     meaning in other ops. `vjp` is optional for composites: without it they are differentiated
@@ -157,18 +156,8 @@ class Op:
     differentiable: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
-        if any(not str(kind).startswith("ClassVar") for kind in inspect.get_annotations(cls).values()):
-            dataclass(frozen=True, eq=False, repr=False, match_args=False)(cls)
+        super().__init_subclass__()
         OPS[cls.__name__] = cls
-
-    def __eq__(self, other: object) -> bool:
-        return self.__class__ is other.__class__ and self.__dict__ == other.__dict__
-
-    def __hash__(self) -> int:
-        return hash((self.__class__, *self.__dict__.values()))
-
-    def __repr__(self) -> str:
-        return f"{self.kind}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
 
     # Each op states its own arity: `*args: Any, **kwargs: Any` lets a subclass name its inputs.
 
@@ -393,8 +382,7 @@ def scalar_of(value: Value) -> float | None:
     return array.item() if array.size == 1 else None
 
 
-@dataclass(frozen=True)
-class Init:
+class Init(Struct):
     """How a parameter starts: an initialiser's name and its arguments, by name."""
 
     name: str
@@ -453,8 +441,7 @@ def order(roots: Iterable[Value], known: Container[Value] = ()) -> list[Value]:
     return list(done)
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(Struct):
     """Named outputs, and the next value of each input that has state, as functions of inputs."""
 
     name: str

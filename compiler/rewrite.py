@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +28,7 @@ from .ir import (
     order,
     origin,
 )
+from .structs import Struct
 
 Replacement = Value | tuple[Value, ...]
 Uses = Callable[[Value], int]
@@ -97,8 +98,7 @@ def _changed(value: Value, change: Callable[[Value], Replacement | None]) -> Rep
     return replacement
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(Struct):
     """A local rewrite of values whose op is one of `heads`."""
 
     heads: tuple[type[Op], ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from .autodiff import differentiable, gradients
@@ -19,10 +19,10 @@ from .ops.shape import BroadcastTo, reshape
 from .rewrite import legalize, with_precision
 from .spec.reader import Spec
 from .spec.sections import Train
+from .structs import Struct
 
 
-@dataclass(frozen=True)
-class Training:
+class Training(Struct):
     """The graphs that training runs.
 
     `step` reads a batch and updates everything. With gradient accumulation it is `None`, and

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from ..compiler.build import build
 from ..compiler.ir import Array, input_of
 from ..compiler.spec.diagnostics import SpecError
 from ..compiler.spec.reader import Spec, read_string
+from ..compiler.structs import Struct
 from .bundles import DATA, SPEC, SUFFIX, WEIGHTS, read_bundle
 from .checkpoints import ArtefactError
 from .data import DataError, Fitted, restore_fields
 from .runs import Run
 
 
-@dataclass(frozen=True)
-class Artefact:
+class Artefact(Struct):
     """A spec whose sizes are known, the fields fitted on its training rows, trained weights, a digest of the data."""
 
     path: Path

@@ -6,17 +6,17 @@ After each update an average moves towards the weights by a share: avg += (weigh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Annotated
 
 from ..compiler.spec.kinds import Range
 from ..compiler.spec.registry import AVERAGES
 from ..compiler.spec.sections import Every, Time, Warmup
+from ..compiler.structs import Struct
 
 Decay = Annotated[float, Range(0, 1, open_high=True)]
 
 
-class Average(ABC):
+class Average(Struct, ABC):
     """How far the average moves towards the weights after each update."""
 
     @abstractmethod
@@ -24,7 +24,6 @@ class Average(ABC):
         """The share after an update, counted from zero, of `total` in all."""
 
 
-@dataclass(frozen=True)
 class Ema(Average):
     """An exponential moving average, which begins as a plain one so that it owes nothing to its start."""
 
@@ -34,7 +33,6 @@ class Ema(Average):
         return 1.0 - min(self.decay, step / (step + 1))
 
 
-@dataclass(frozen=True)
 class Swa(Average):
     """The mean of the weights at regular times after a start."""
 

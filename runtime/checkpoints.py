@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from ..compiler.ir import Array
+from ..compiler.structs import Struct
 from ..files import sync_folder, write_atomically
 
 
@@ -81,8 +81,7 @@ class Position:
     done: bool = False
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Struct):
     """Everything needed to go on as if nothing had happened."""
 
     position: Position
@@ -99,6 +98,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, spec_hash: str, keep: 
     Afterwards at most `keep` checkpoints remain. The position is written last: a folder without it
     is not a checkpoint.
     """
+    import tempfile  # as in `write_atomically`
+
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{checkpoint.position.batches:08d}"
     partial = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -17,14 +16,14 @@ from ..compiler.passes import Model, for_inference
 from ..compiler.rewrite import bind
 from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.signatures import BATCH
+from ..compiler.structs import Struct
 from .data import DataError, from_arrays, transform
 from .data.fields import FittedText
 from .evaluation import rows_of
 from .model import LoadedModel
 
 
-@dataclass(frozen=True)
-class Sampling:
+class Sampling(Struct):
     """How the next token is chosen.
 
     temperature: what logits are divided by; 0 takes the most probable token always.
@@ -50,6 +49,9 @@ class Sampling:
             order, weights = order[:enough], weights[:enough] / weights[:enough].sum()
         drawn = generator(self.seed, "generate", count).random()
         return int(order[min(int(np.searchsorted(np.cumsum(weights), drawn, side="right")), len(order) - 1)])
+
+
+GREEDY = Sampling()
 
 
 class Generator:
@@ -199,7 +201,7 @@ class Generator:
 
     # -- text ---------------------------------------------------------------------------------
 
-    def text(self, prompt: str, row: Mapping[str, Any], count: int, sampling: Sampling = Sampling()) -> Iterator[str]:
+    def text(self, prompt: str, row: Mapping[str, Any], count: int, sampling: Sampling = GREEDY) -> Iterator[str]:
         """What follows a prompt, in pieces as they are found; `row` are the columns of the other inputs."""
         if self.field is None:
             raise DataError(f"`{self.decoder.name}` is no field of text: use `tokens`")

@@ -20,8 +20,6 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ import yaml
 from ..compiler.ir import Array
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.source import scalar
+from ..compiler.structs import Struct
 from ..files import write_atomically
 from .checkpoints import (
     ArtefactError,
@@ -51,8 +50,7 @@ class RunExists(Exception):
     """A folder is in the way of a new run (exit code 2)."""
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Struct):
     """A run's folder, and the hash of the spec it belongs to."""
 
     path: Path
@@ -177,6 +175,8 @@ def environment() -> dict[str, Any]:
 
 
 def trine_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and asked when something is saved
+
     try:
         return version("trine")
     except PackageNotFoundError:

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from ..compiler.spec.kinds import Fraction, Natural, NonNegative, PositiveFloat, Range, Share
 from ..compiler.spec.registry import SCHEDULES
 from ..compiler.spec.sections import Every, Time, Warmup
-from .checkpoints import Position
+from ..compiler.structs import Struct
 from .metrics import direction
+
+if TYPE_CHECKING:
+    from .checkpoints import Position
 
 Shrinking = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
 AtLeastOne = Annotated[float, Range(1)]
 EPOCH, TENTH = Time(1, "ep"), Time(10, "%")
 
 
-@dataclass(frozen=True)
-class Schedule(ABC):
+class Schedule(Struct, ABC):
     """A multiple of the base learning rate for each update."""
 
     warmup: Time | None
@@ -70,7 +71,6 @@ def _progress(step: int, warm: int, total: int | None, name: str) -> float:
     return min(max((step - warm) / max(total - 1 - warm, 1), 0.0), 1.0)
 
 
-@dataclass(frozen=True)
 class Constant(Schedule):
     """1 throughout."""
 
@@ -78,7 +78,6 @@ class Constant(Schedule):
         return 1.0
 
 
-@dataclass(frozen=True)
 class Step(Schedule):
     """gamma to the power of how many periods have passed since the start."""
 
@@ -89,7 +88,6 @@ class Step(Schedule):
         return self.gamma ** (step // max(_steps(self.every, total, per_epoch, "every"), 1))
 
 
-@dataclass(frozen=True)
 class Cosine(Schedule):
     """Half a wave from 1 down to the floor."""
 
@@ -100,7 +98,6 @@ class Cosine(Schedule):
         return self.floor + (1 - self.floor) * wave
 
 
-@dataclass(frozen=True)
 class Linear(Schedule):
     """A straight line from 1 down to the floor."""
 
@@ -110,7 +107,6 @@ class Linear(Schedule):
         return 1 - (1 - self.floor) * _progress(step, warm, total, "linear")
 
 
-@dataclass(frozen=True)
 class Polynomial(Schedule):
     """What is left of the training, to a power, from 1 down to the floor."""
 
@@ -122,7 +118,6 @@ class Polynomial(Schedule):
         return self.floor + (1 - self.floor) * math.pow(left, self.power)
 
 
-@dataclass(frozen=True)
 class Exponential(Schedule):
     """gamma to the power of how many periods, whole and in part, have passed since the start."""
 
@@ -133,7 +128,6 @@ class Exponential(Schedule):
         return math.pow(self.gamma, step / max(_steps(self.every, total, per_epoch, "every"), 1))
 
 
-@dataclass(frozen=True)
 class InverseSqrt(Schedule):
     """1 up to the end of the warm-up, then one over the root of the number of updates."""
 
@@ -142,7 +136,6 @@ class InverseSqrt(Schedule):
         return math.sqrt(peak / max(step + 1, peak))
 
 
-@dataclass(frozen=True)
 class Piecewise(Schedule):
     """The product of the factors whose times have come."""
 
@@ -154,7 +147,6 @@ class Piecewise(Schedule):
         return math.prod(factor for start, factor in zip(starts, self.factors, strict=True) if step >= start)
 
 
-@dataclass(frozen=True)
 class OneCycle(Schedule):
     """Half a cosine wave up to 1, then one down to almost nothing."""
 
@@ -177,7 +169,6 @@ def _wave(start: float, end: float, progress: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-@dataclass(frozen=True)
 class WarmupStableDecay(Schedule):
     """1, then a straight line down to the floor over the last updates."""
 
@@ -189,7 +180,6 @@ class WarmupStableDecay(Schedule):
         return 1 - (1 - self.floor) * _progress(step, start, total, "warmup_stable_decay")
 
 
-@dataclass(frozen=True)
 class Plateau(Schedule):
     """1 times a factor for each time that a number has not improved for a while, down to the floor."""
 

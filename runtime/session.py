@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..compiler.ir import Array, DType, input_of
 from ..compiler.passes import Model, Record, for_inference
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import Train
+from ..compiler.structs import Struct
 from . import report
 from .artefacts import is_artefact, open_artefact
 from .bundles import DATA, EXAMPLES, GRAPH, SPEC, WEIGHTS, write_bundle
@@ -42,8 +42,7 @@ from .trainer import Trainer
 # -- training ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Trained:
+class Trained(Struct):
     """A run that has finished: its folder (if it has one), its metrics by split, and the model."""
 
     path: Path | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from importlib import resources
 from pathlib import Path
 
 from ..compiler.build import Network, build
@@ -27,7 +26,7 @@ class UsageError(Exception):
 
 def zoo() -> dict[str, Path]:
     """The specs that ship with trine, by name: `vision/digits-mlp`."""
-    root = Path(str(resources.files(__package__.rpartition(".")[0]))) / "specs"
+    root = Path(__file__).parent.parent / "specs"
     found = sorted(path for path in root.glob("*/*.yaml") if path.parent.name != BLOCKS)
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in found}
 

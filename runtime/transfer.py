@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -12,13 +11,13 @@ import numpy as np
 from ..compiler.ir import Array
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import InitFrom
+from ..compiler.structs import Struct
 from .artefacts import is_artefact, open_artefact
 from .checkpoints import ArtefactError, load_tensors
 from .data import DataError
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(Struct):
     """What was taken from elsewhere, by the names that the spec has for it, and why the rest was not."""
 
     source: str

@@ -76,10 +76,14 @@ def test_nothing_unpickles_or_evaluates(path: Path) -> None:
     assert not any(name.split(".")[0] in ("pickle", "joblib", "shelve", "marshal") for name, _ in imports(path))
 
 
-def loaded_by(code: str) -> set[str]:
+def modules_loaded_by(code: str) -> set[str]:
     script = f"import sys; {code}; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return {name.split(".")[0] for name in done.stdout.split()}
+    return set(done.stdout.split())
+
+
+def loaded_by(code: str) -> set[str]:
+    return {name.split(".")[0] for name in modules_loaded_by(code)}
 
 
 def test_import_trine_loads_next_to_nothing() -> None:
@@ -89,6 +93,36 @@ def test_import_trine_loads_next_to_nothing() -> None:
 def test_checking_loads_no_heavy_package() -> None:
     code = "from trine.runtime.specs import open_spec; open_spec('zoo:vision/digits-cnn')"
     assert not loaded_by(code) & {"torch", "onnx", "onnxruntime", "sklearn", "scipy", "matplotlib"}
+
+
+# What takes milliseconds to import and what a right spec has no use for: drawing, writing, guessing, sorting steps.
+SELDOM_NEEDED = {
+    "rich", "ruamel", "networkx", "safetensors", "difflib", "tempfile", "email", "importlib.metadata",
+    "importlib.resources", "trine.views", "trine.reference", "trine.runtime.checkpoints", "trine.runtime.session",
+}  # fmt: skip
+
+
+def test_a_check_loads_what_it_needs_alone() -> None:
+    code = "sys.argv = ['trine', 'check', 'zoo:vision/digits-mlp']; from trine.cli import main; main()"
+    loaded = modules_loaded_by(code)
+    assert "trine.compiler.build.model" in loaded
+    assert not loaded & SELDOM_NEEDED
+
+
+def test_what_loads_models_asks_for_no_versions() -> None:
+    """`importlib.metadata` brings in the parsers of mail and the sockets they need."""
+    loaded = modules_loaded_by("import trine.runtime.model, trine.backends.numpy")
+    assert not loaded & {"rich", "email", "importlib.metadata", "tempfile", "difflib"}
+
+
+def test_frozen_dataclasses_are_few_in_the_compiler() -> None:
+    """Each costs a millisecond of every start. Those of which there are thousands are worth it; others are Structs."""
+    found = set()
+    for path in (ROOT / "compiler").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and any("frozen=True" in ast.unparse(d) for d in node.decorator_list):
+                found.add(node.name)
+    assert found == {"Span", "Node", "Entry", "Call", "Type", "Origin"}
 
 
 def test_no_module_is_loaded_twice() -> None:

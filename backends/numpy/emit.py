@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from ...compiler.ir import Const, DType, Item, Op, Value
 from ...compiler.ops import conv, elementwise, linalg, recurrent, reduce, shape
+from ...compiler.structs import Struct
 from ..source import Writer, literal_of, shape_text
 
 Kind = Literal["ufunc", "into", "fresh", "view"]
 Write = Callable[[Writer, Value, Sequence[str], str | None], str]
 
 
-@dataclass(frozen=True)
-class Emit:
+class Emit(Struct):
     """How an op is written: given the writer, the value, its arguments and where to put the result.
 
     A `ufunc` may write over an argument of its type; `into` fills a buffer it is given; `fresh`

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..ir import Graph, Value
 from ..spec.diagnostics import Span
 from ..spec.registry import Call
+from ..structs import Struct
 
 if TYPE_CHECKING:
     pass
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 Mode = Literal["train", "evaluate", "infer"]
 
 
-@dataclass(frozen=True)
-class Applied:
+class Applied(Struct):
     """A step as it was applied: its path, layer, arguments in force, and where it stands."""
 
     path: str
@@ -26,8 +25,7 @@ class Applied:
     output: Value
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(Struct):
     """A loss of the network: the first step it reads, its target, and its user-facing prediction.
 
     `target` is empty for a loss that reads steps alone. `key` is what the prediction is called: the
@@ -60,8 +58,7 @@ class Head:
         return (self.task, "text") if self.loss == "next_token" else (self.task,)
 
 
-@dataclass(frozen=True)
-class Network:
+class Network(Struct):
     """A spec's graph in one mode, its heads, and its steps.
 
     Outputs are those the spec names. In the modes `train` and `evaluate`, where the spec has a

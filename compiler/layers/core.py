@@ -15,6 +15,7 @@ from ..spec.kinds import Of
 from ..spec.registry import LAYERS, LOSSES, Call, Entry
 from ..spec.signatures import spec_type
 from ..spec.source import Node
+from ..structs import Struct
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -35,8 +36,7 @@ class Poisoned(Exception):
     """An input is missing because of an error that was already reported."""
 
 
-@dataclass(frozen=True)
-class Decoding:
+class Decoding(Struct):
     """That a sequence is read step by step, each step seeing what the steps before it left behind.
 
     position: the step, a whole number from zero, as a value. dim: the name of the sequence's axis, which is one long.
@@ -202,8 +202,7 @@ def need_floats(x: Value) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(Struct):
     """What a loss function returns.
 
     values: one number per sample, [N]; weights: how much each sample counts, [N], or equally.

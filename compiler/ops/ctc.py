@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..ir import Grads, IRError, Op, Type, Value, constant
+from ..structs import Struct
 from .elementwise import And, Cast, Equal, Exp, Less, Maximum, Not, Where, floating
 from .losses import LOWEST
 from .reduce import LogSoftmax, LogSumExp, OneHot, Softmax, Sum, drop
@@ -75,8 +75,7 @@ class CtcGrad(_Frames):
         return (Softmax(-1)(logits) - frames @ lattice.hot) * reshape(factor, (*factor.shape, 1))
 
 
-@dataclass(frozen=True)
-class _Lattice:
+class _Lattice(Struct):
     """The states of labels, S = 2L + 1: a label's classes with blanks before, between and after.
 
     hot: the class of each state, one-hot, [N, S, C]. emitted: the log-probability of each state's class

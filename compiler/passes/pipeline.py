@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from .. import text
 from ..analysis import summary
 from ..ir import Array, Graph, IRError, input_of
+from ..structs import Struct
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(Struct):
     """A graph with its weights: arrays by the names of its parameters and buffers."""
 
     graph: Graph
@@ -22,8 +22,7 @@ class Model:
 Pass = Callable[[Model], Model]
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Struct):
     """What one pass did: the graph's size before and after, and how long it took."""
 
     name: str

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from textwrap import dedent, indent
 
+from ..structs import Struct
 
-@dataclass(frozen=True)
-class Code:
+
+class Code(Struct):
     """One kind of problem.
 
     `wrong` and `right` are whole specs; where `command` is true they are command lines.

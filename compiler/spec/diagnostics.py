@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from ..structs import Struct
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -37,8 +38,7 @@ class Span:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(Struct):
     """A remark under a stretch of source; `tail` is set apart and lined up with that of others."""
 
     span: Span
@@ -46,8 +46,7 @@ class Label:
     tail: str = ""
 
 
-@dataclass(frozen=True)
-class Diagnostic:
+class Diagnostic(Struct):
     """One problem: a stable code, a message, where it is, what to do, and how one came to be there."""
 
     code: str
@@ -224,7 +223,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     if len(word) > MAX_SHOWN:
         return None
     same = [k for k in known if k.replace("_", "") == word.lower().replace("_", "").replace("-", "")]
-    return next(iter(same or difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
+    if same:
+        return same[0]
+    from difflib import get_close_matches  # when a word is wrong: most specs are right
+
+    return next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:

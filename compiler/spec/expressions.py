@@ -8,8 +8,9 @@ import operator
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..structs import Struct
 from .diagnostics import Report, hint
 from .source import Node, from_plain, words
 
@@ -40,8 +41,7 @@ Number = int | float
 Scalar = None | bool | Number | str
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(Struct):
     """The names an expression may use, and what they stand for."""
 
     values: Mapping[str, Scalar] = field(default_factory=dict)

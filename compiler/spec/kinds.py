@@ -14,9 +14,10 @@ import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Annotated, Any, Literal, Union
 
+from ..structs import Struct
 from .diagnostics import Report, Span, hint, nearest, suggest
 from .expressions import Scope, Symbol
 from .registry import Call, Entry, Registry
@@ -35,8 +36,7 @@ class Invalid:
 INVALID = Invalid()
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(Struct):
     """Where a value is being read: the names in scope, the report, and whose argument it is."""
 
     scope: Scope
@@ -64,7 +64,7 @@ def _without_quotes(node: Node) -> Node | None:
     return None if isinstance(value, str) else Node(value, node.span)
 
 
-class Kind(ABC):
+class Kind(Struct, ABC):
     """A kind of value."""
 
     @property
@@ -92,8 +92,7 @@ class Kind(ABC):
         return self.accept(resolved, context)
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(Struct):
     """Bounds of a number, for use in `Annotated`."""
 
     low: float | None = None
@@ -130,7 +129,6 @@ Share = Annotated[float, Range(0, 1, open_high=True)]
 Fraction = Annotated[float, Range(0, 1)]
 
 
-@dataclass(frozen=True)
 class IntKind(Kind):
     range: Range = Range()
 
@@ -150,7 +148,6 @@ class IntKind(Kind):
         return {"type": "integer", **self.range.schema()}
 
 
-@dataclass(frozen=True)
 class FloatKind(Kind):
     range: Range = Range()
 
@@ -168,7 +165,6 @@ class FloatKind(Kind):
         return {"type": "number", **self.range.schema()}
 
 
-@dataclass(frozen=True)
 class BoolKind(Kind):
     words = "true or false"
 
@@ -185,7 +181,6 @@ class BoolKind(Kind):
 _SWITCHES = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
-@dataclass(frozen=True)
 class NullKind(Kind):
     words = "nothing"
 
@@ -196,7 +191,6 @@ class NullKind(Kind):
         return {"type": "null"}
 
 
-@dataclass(frozen=True)
 class TextKind(Kind):
     words = "text"
 
@@ -211,7 +205,6 @@ class Text(str):
     """A word, or a number taken as one: column names, category names."""
 
 
-@dataclass(frozen=True)
 class WordKind(Kind):
     words = "a word or a number"
 
@@ -224,7 +217,6 @@ class WordKind(Kind):
         return {"type": ["string", "number"]}
 
 
-@dataclass(frozen=True)
 class ScalarKind(Kind):
     words = "a number, text, true or false"
 
@@ -235,7 +227,6 @@ class ScalarKind(Kind):
         return {"type": ["string", "number", "boolean"]}
 
 
-@dataclass(frozen=True)
 class ChoiceKind(Kind):
     options: tuple[Any, ...]
 
@@ -255,7 +246,6 @@ class ChoiceKind(Kind):
         return {"enum": list(self.options)}
 
 
-@dataclass(frozen=True)
 class SizeKind(Kind):
     """A positive number, or the name of a size that the data will define."""
 
@@ -268,7 +258,6 @@ class SizeKind(Kind):
         return {"type": "integer", "minimum": 1}
 
 
-@dataclass(frozen=True)
 class ListKind(Kind):
     item: Kind
 
@@ -286,7 +275,6 @@ class ListKind(Kind):
         return {"type": "array", "items": expression_or(self.item.schema())}
 
 
-@dataclass(frozen=True)
 class MapKind(Kind):
     value: Kind
 
@@ -304,7 +292,6 @@ class MapKind(Kind):
         return {"type": "object", "additionalProperties": expression_or(self.value.schema())}
 
 
-@dataclass(frozen=True)
 class UnionKind(Kind):
     kinds: tuple[Kind, ...]
 
@@ -337,7 +324,6 @@ class UnionKind(Kind):
         return {"anyOf": [kind.schema() for kind in self.kinds]}
 
 
-@dataclass(frozen=True)
 class NodeKind(Kind):
     """Taken as it stands, to be read later (steps, which bring their own scope)."""
 
@@ -354,8 +340,7 @@ class NodeKind(Kind):
         return {"$ref": f"#/definitions/{self.shape}"}
 
 
-@dataclass(frozen=True)
-class Param:
+class Param(Struct):
     """One argument: its kind, its default (`...` where it must be given) and what it means."""
 
     name: str
@@ -368,7 +353,6 @@ class Param:
         return self.default is ...
 
 
-@dataclass(frozen=True)
 class SectionKind(Kind):
     """A mapping with a fixed set of keys: a frozen dataclass."""
 
@@ -403,7 +387,6 @@ def with_spans(section: Any, spans: Mapping[str, Span], span: Span) -> Any:
     return section
 
 
-@dataclass(frozen=True)
 class CallKind(Kind):
     """A name from a registry with its arguments: `adamw` or `{adamw: {lr: 1e-3}}`.
 
@@ -437,7 +420,6 @@ class CallKind(Kind):
         return {"$ref": f"#/definitions/{self.registry.noun}"}
 
 
-@dataclass(frozen=True)
 class TaggedKind(Kind):
     """A mapping whose key `tag` names an entry of a registry; its other keys are the arguments.
 
@@ -482,8 +464,7 @@ class TaggedKind(Kind):
         return {"anyOf": options}
 
 
-@dataclass(frozen=True)
-class Of:
+class Of(Struct):
     """Marks an annotation as a call into a registry, for use in `Annotated[Call, Of(registry)]`."""
 
     registry: Registry
@@ -492,8 +473,7 @@ class Of:
     short: bool = False
 
 
-@dataclass(frozen=True)
-class As:
+class As(Struct):
     """Marks an annotation with the kind to use for it."""
 
     kind: Kind
@@ -573,7 +553,7 @@ def params_of(entry: Entry) -> list[Param]:
                 ... if p.default is p.empty else p.default,
                 docs.get(p.name.rstrip("_"), ""),
             )
-            for p in inspect.signature(entry.function).parameters.values()
+            for p in entry.parameters
             if p.kind is p.KEYWORD_ONLY
         ]
     return cache[entry]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..structs import Struct
 from .diagnostics import Report, Span, SpecError, hint
 from .expressions import Lost, Scope, Symbol
 from .kinds import INVALID, Context, Kind, SectionKind, UnionKind, params_of, read_arguments, section_params, with_spans
@@ -22,8 +23,7 @@ from .steps import USE
 MAX_USES = 100
 
 
-@dataclass(frozen=True)
-class Spec:
+class Spec(Struct):
     """A spec that was read: its sections, the node tree they came from, and the names in scope.
 
     `sizes` are the sizes that the data define and that are known (`digit.size`); those that are

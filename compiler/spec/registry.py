@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from .diagnostics import Span
@@ -28,9 +29,9 @@ class Entry:
         """The first paragraph of the docstring, on one line."""
         return self.doc.split("\n\n")[0].replace("\n", " ")
 
-    @property
-    def parameters(self) -> list[inspect.Parameter]:
-        return list(inspect.signature(self.function).parameters.values())
+    @cached_property  # each step of a spec asks
+    def parameters(self) -> tuple[inspect.Parameter, ...]:
+        return tuple(inspect.signature(self.function).parameters.values())
 
 
 @dataclass(frozen=True, eq=False)

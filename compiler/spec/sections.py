@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal
 
+from ..structs import Struct
 from .diagnostics import Span
 from .kinds import (
     INVALID,
@@ -27,15 +28,14 @@ from .registry import AVERAGES, CLEANERS, METRICS, OPTIMIZERS, PASSES, SCHEDULES
 from .source import Key, Node
 
 
-class Section:
+class Section(Struct):
     """What every section remembers: where it and its values were given."""
 
     spans: ClassVar[dict[str, Span]] = {}
     span: ClassVar[Span | None] = None
 
 
-@dataclass(frozen=True)
-class Time:
+class Time(Struct):
     """An amount of training: epochs (`10ep`), batches (`500ba`), seconds (`30sec`) or a share (`5%`)."""
 
     amount: float
@@ -55,7 +55,6 @@ class Time:
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ep|ba|sec|%)")
 
 
-@dataclass(frozen=True)
 class TimeKind(Kind):
     units: tuple[str, ...] = ("ep", "ba", "sec", "%")
 
@@ -74,7 +73,6 @@ class TimeKind(Kind):
         return {"type": "string", "pattern": rf"^\d+(\.\d+)?\s*({'|'.join(self.units)})$"}
 
 
-@dataclass(frozen=True)
 class SourceKind(Kind):
     """`csv:people.csv`: a source's name, a colon, and what it reads."""
 
@@ -98,8 +96,7 @@ class SourceKind(Kind):
         return {"type": "string", "pattern": f"^({'|'.join(SOURCES)}):"}
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Struct):
     """Where rows come from."""
 
     scheme: str
@@ -116,7 +113,6 @@ Every = Annotated[Any, As(TimeKind(("ep", "ba")))]
 SourceText = Annotated[Any, As(SourceKind())]
 
 
-@dataclass(frozen=True)
 class Data(Section):
     """Where the rows come from, how they are split, and what each field is made of.
 
@@ -138,7 +134,6 @@ class Data(Section):
     split: Annotated[Call, Of(SPLITS, "by", "random")] | None = None
 
 
-@dataclass(frozen=True)
 class Model(Section):
     """The network: what goes in, the steps, what comes out.
 
@@ -154,7 +149,6 @@ class Model(Section):
     outputs: list[Word] | None = None
 
 
-@dataclass(frozen=True)
 class EarlyStopping(Section):
     """Stop when a number has not improved for a while, and go back to the best weights.
 
@@ -168,7 +162,6 @@ class EarlyStopping(Section):
     min_delta: NonNegative = 0.0
 
 
-@dataclass(frozen=True)
 class Checkpoint(Section):
     """When training is saved, to be resumed.
 
@@ -180,7 +173,6 @@ class Checkpoint(Section):
     keep: Positive = 2
 
 
-@dataclass(frozen=True)
 class Group(Section):
     """How some parameters are trained that others are not.
 
@@ -203,7 +195,6 @@ class Group(Section):
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
 
-@dataclass(frozen=True)
 class Penalty(Section):
     """What is added to the loss for the size of weights; biases, scales and shifts of norms are exempt.
 
@@ -217,7 +208,6 @@ class Penalty(Section):
     l2: NonNegative = 0.0
 
 
-@dataclass(frozen=True)
 class InitFrom(Section):
     """Where weights come from instead of being drawn.
 
@@ -231,7 +221,6 @@ class InitFrom(Section):
     skip: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
 class Train(Section):
     """How the network is trained.
 
@@ -294,7 +283,6 @@ class Train(Section):
         return length
 
 
-@dataclass(frozen=True)
 class Evaluate(Section):
     """How the network is judged.
 
@@ -308,7 +296,6 @@ class Evaluate(Section):
     batch: Positive = 256
 
 
-@dataclass(frozen=True)
 class Sections(Section):
     """A network, its data, how it is trained and judged.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..ir import Dim, DType, Type
+from ..structs import Struct
 from .diagnostics import Report, suggest
 from .expressions import Scope, Symbol
 from .source import Key, Node
@@ -22,8 +22,7 @@ _SIGNATURE = re.compile(r"\s*(\w+)\s*(?:\[(.*)\])?\s*")
 _BOUNDED = re.compile(r"([A-Za-z_]\w*)\s*<=\s*(\S+)")
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(Struct):
     """What an input is: its type with the batch axis first, and the bounds of its named dims."""
 
     type: Type

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from ..structs import Struct
 from .diagnostics import Report, Span, hint, nearest, suggest
 from .kinds import (
     BoolKind,
@@ -27,8 +27,7 @@ USE = "use"  # stands in a mapping as long as what it names could not be read
 SIBLINGS = ("from", "as", "repeat", "share")
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct):
     """A layer's name with its arguments, and the keys beside it.
 
     A step is `broken` where something in it could not be read: it keeps its place and its name, so
@@ -46,8 +45,7 @@ class Step:
     broken: bool = False
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(Struct):
     """A reusable list of steps: its parameters, the names of its inputs, its steps.
 
     Its steps are `None` where the block could not be read.
@@ -110,13 +108,12 @@ def _layer_key(node: Node, keys: list[Key], beside: tuple[str, ...], report: Rep
         report.error("E201", f"this {_place(registry)} names no {registry.noun}", node.span, help=help)
         return None
     known = [key for key in keys if registry.find(key) is not None]
-    likely = [key for key in keys if nearest(key, beside) is None] or keys
-    first = known[0] if len(known) == 1 else likely[0] if not known else None
-    if first is None:
+    if len(known) > 1:
         listed = ", ".join(f"`{key}`" for key in known)
         message = f"a {_place(registry)} has one {registry.noun}, this one has {listed}"
         report.error("E201", message, known[1].span, help="start each with a `-` of its own")
         return None
+    first = known[0] if known else next((key for key in keys if nearest(key, beside) is None), keys[0])
     for odd in (key for key in keys if key is not first):
         report.error(
             "E214", f"a {_place(registry)} has no key `{odd}`", odd.span, help=_key_help(odd, first, beside, registry)
