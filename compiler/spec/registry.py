@@ -123,6 +123,20 @@ SOURCES = Registry("source")
 CLEANERS = Registry("cleaning step")
 SPLITS = Registry("split")
 ENCODERS = Registry("encoding", "an")
+AUGMENTATIONS = Registry("augmentation", "an")
 METRICS = Registry("metric")
 
-REGISTRIES = (LAYERS, LOSSES, OPTIMIZERS, SCHEDULES, AVERAGES, PASSES, SOURCES, CLEANERS, SPLITS, ENCODERS, METRICS)
+REGISTRIES = (
+    LAYERS,
+    LOSSES,
+    OPTIMIZERS,
+    SCHEDULES,
+    AVERAGES,
+    PASSES,
+    SOURCES,
+    CLEANERS,
+    SPLITS,
+    ENCODERS,
+    AUGMENTATIONS,
+    METRICS,
+)

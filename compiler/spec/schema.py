@@ -10,9 +10,9 @@ import copy
 
 from .. import layers as _layers  # noqa: F401 (registers the layers and losses)
 from ..initialisers import INITIALISERS
-from .kinds import Param, Schema, TaggedKind, arguments_schema, params_of, section_params
-from .registry import ENCODERS, LAYERS, LOSSES, METRICS, REGISTRIES, Entry, Registry
-from .sections import Sections
+from .kinds import Param, Schema, arguments_schema, params_of, section_params
+from .registry import LAYERS, LOSSES, METRICS, REGISTRIES, Entry, Registry
+from .sections import FIELD, Sections
 from .signatures import DTYPES
 from .steps import SIBLINGS, USE, arity
 
@@ -97,7 +97,7 @@ def _fields() -> Schema:
 
 def _field() -> Schema:
     """A field: an encoding, named by `encode`, with its arguments beside it."""
-    return TaggedKind(ENCODERS, "encode", "numbers").schema()
+    return FIELD.schema()
 
 
 def _names() -> Schema:

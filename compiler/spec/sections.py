@@ -21,10 +21,11 @@ from .kinds import (
     PositiveFloat,
     Schema,
     Steps,
+    TaggedKind,
     Word,
     lookup,
 )
-from .registry import AVERAGES, CLEANERS, METRICS, OPTIMIZERS, PASSES, SCHEDULES, SOURCES, SPLITS, Call
+from .registry import AVERAGES, CLEANERS, ENCODERS, METRICS, OPTIMIZERS, PASSES, SCHEDULES, SOURCES, SPLITS, Call
 from .source import Key, Node
 
 
@@ -106,6 +107,9 @@ class Source(Struct):
     def __str__(self) -> str:
         return f"{self.scheme}:{self.target}"
 
+
+# A field's encoding: numbers, where it names none and no key tells.
+FIELD = TaggedKind(ENCODERS, "encode", "numbers", {"sample": "negatives"})
 
 Duration = Annotated[Any, As(TimeKind(("ep", "ba", "sec")))]
 Warmup = Annotated[Any, As(TimeKind(("ep", "ba", "%")))]

@@ -14,18 +14,16 @@ import numpy as np
 from ...compiler.ir import Type
 from ...compiler.spec.diagnostics import Report, Span, hint
 from ...compiler.spec.expressions import Scope
-from ...compiler.spec.kinds import INVALID, Context, TaggedKind, params_of, read_arguments
+from ...compiler.spec.kinds import INVALID, Context, params_of, read_arguments
 from ...compiler.spec.reader import Spec
-from ...compiler.spec.registry import ENCODERS, SOURCES, SPLITS, Call
-from ...compiler.spec.sections import Data, Source
+from ...compiler.spec.registry import SOURCES, SPLITS, Call
+from ...compiler.spec.sections import FIELD, Data, Source
 from ...compiler.spec.signatures import DTYPES, RESERVED, spec_type
 from ...compiler.spec.source import Key, Node
 from .fields import DerivedEncoder, Encoder, FieldError, Fitted, State, restore
 from .fields.together import Spans, encode, informed, placed, with_needed
 from .splits import DEFAULT, NAMES
 from .table import Array, Column, DataError, Table, listed
-
-FIELD = TaggedKind(ENCODERS, "encode", "numbers", {"sample": "negatives"})
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from ....compiler.spec.kinds import Word
-from ....compiler.spec.registry import ENCODERS
+from ....compiler.spec.kinds import Of, Word
+from ....compiler.spec.registry import AUGMENTATIONS, ENCODERS, Call
+from ..augmentation import augmented
 from ..table import Array, Column, DataError, Table, counted, listed, numeric, rows_where
 from .core import Encoder, FieldError, Fitted, State
 
@@ -26,6 +27,7 @@ def numbers(
     columns: list[Word] | None = None,
     scale: Scale = "none",
     fill: Literal["error", "mean", "median", "zero"] | float = "error",
+    augment: list[Annotated[Call, Of(AUGMENTATIONS)]] | None = None,
 ) -> Encoder:
     """Numbers as float32: `column` gives one per row (or an array per row), `columns` a vector.
 
@@ -37,6 +39,8 @@ def numbers(
     columns: the columns, instead of one.
     scale: how numbers are scaled, by what the training rows hold.
     fill: what stands for a missing number, the mean and median being those of the training rows.
+    augment: how images are changed at random in training, as `[flip, {crop: {pad: 2}}]`; validation, tests and
+      predictions see them as they are.
     Example: numbers: {columns: [age, hours], scale: standard, fill: median}
     """
     if (column is None) == (columns is None):
@@ -48,7 +52,9 @@ def numbers(
         raise FieldError(f"`numbers` argument `columns` names `{twice}` twice")
     if isinstance(fill, float) and not np.isfinite(fill):
         raise FieldError("`numbers` argument `fill` is a finite number")
-    return Numbers(tuple(columns or [str(column)]), columns is not None, scale, fill)
+    if augment and column is None:
+        raise FieldError("`augment` changes images: it needs a `column` of them")
+    return Numbers(tuple(columns or [str(column)]), columns is not None, scale, fill, tuple(augment or ()))
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Numbers(Encoder):
     vector: bool
     scale: Scale
     fill: str | float
+    augment: tuple[Call, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -67,10 +74,12 @@ class Numbers(Encoder):
     def fit(self, table: Table) -> FittedNumbers:
         found = [self._column(table, name) for name in self.names]
         shape = found[0].shape
+        if self.augment and len(shape) not in (2, 3):
+            raise DataError(f"{table.place(self.names[0])} has {list(shape)} in each row; `augment` changes images")
         if shape:
             kept = found[0].values[~found[0].missing] if found[0].missing.any() else found[0].values
             shift, divisor = _array_scale(kept, self.scale)
-            return FittedNumbers(self.names, self.vector, shape, shift, divisor, None)
+            return FittedNumbers(self.names, self.vector, shape, shift, divisor, None, self.augment)
         fills = (
             None if self.fill == "error" else [self._fill(table, n, c) for n, c in zip(self.names, found, strict=True)]
         )
@@ -156,6 +165,7 @@ class FittedNumbers(Fitted):
     shift: Array
     divisor: Array
     fills: list[float] | None
+    augment: tuple[Call, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -169,6 +179,13 @@ class FittedNumbers(Fitted):
 
     def inverse(self, array: Array) -> Array:
         return array.astype(np.float64) * self.divisor + self.shift
+
+    @property
+    def varies(self) -> bool:
+        return bool(self.augment)
+
+    def vary(self, name: str, arrays: Mapping[str, Array], rng: np.random.Generator) -> Array:
+        return augmented(arrays[name], self.augment, rng)
 
     def _values(self, table: Table, i: int) -> Array:
         """The numbers of one column, missing ones filled."""
