@@ -122,8 +122,8 @@ def _short(value: Any) -> Any:
 @click.option(
     "--input",
     "rows",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Rows to predict: .csv(.gz), .npz, .json or .jsonl, with the columns of the training data.",
+    type=click.Path(path_type=Path),
+    help="Rows to predict: .csv, .npz, .json or .jsonl with the columns of the training data, or files like those.",
 )
 @click.option("--split", help="Without --input: which rows of the run's own data; `test` by default, or else `valid`.")
 @click.option("--limit", default=10, show_default=True, help="How many rows to print.")

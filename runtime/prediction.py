@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.spec.reader import Spec
 from ..compiler.spec.registry import SOURCES
 from ..files import write_atomically
-from .data import DataError, Table, from_arrays
+from .data import DataError, Table, declare_options, from_arrays
 from .data.sources.files import decode, plain_name, read_file
 from .data.sources.jsonl import table_of_objects
 from .model import LoadedModel, load
@@ -40,25 +41,43 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
 
 
 def read_rows(path: Path, model: LoadedModel) -> Table:
-    """The rows of a .csv, .npz, .json or .jsonl file, perhaps compressed; raises `DataError` and `UsageError`."""
+    """The rows of a file or folder: .csv, .npz, .json or .jsonl, or of the form of the training data.
+
+    So a model that was trained on images takes an image or a folder of them. Raises `DataError` and `UsageError`.
+    """
     name = plain_name(path.name)
-    if name.endswith(".csv"):
-        return SOURCES["csv"].function(str(path.resolve()), path.parent, **_csv_options(model))  # type: ignore[no-any-return]
-    if name.endswith(".npz"):
-        return SOURCES["npz"].function(str(path.resolve()), path.parent)  # type: ignore[no-any-return]
-    if name.endswith(".jsonl"):
-        return SOURCES["jsonl"].function(str(path.resolve()), path.parent)  # type: ignore[no-any-return]
     if name.endswith(".json"):
         return _json_rows(path)
-    raise UsageError(f"cannot read rows from `{path}`: expected a .csv, .csv.gz, .npz, .json or .jsonl file")
-
-
-def _csv_options(model: LoadedModel) -> dict[str, Any]:
-    """How the training data mark missing cells; the rows to predict have a header."""
     data = model.spec.sections.data
-    options = data.options.plain if data is not None and data.options is not None else {}
-    keep = ("missing", "delimiter", "encoding")
-    return {key: value for key, value in options.items() if key in keep} if isinstance(options, dict) else {}
+    own = data.source.scheme if data is not None else ""
+    scheme = next((known for known in ("csv", "npz", "jsonl") if name.endswith(f".{known}")), own)
+    if scheme not in READABLE:
+        raise UsageError(f"cannot read rows from `{path}`: expected a .csv, .npz, .json or .jsonl file")
+    options = _options(model.spec, scheme) if scheme == own else {}
+    found = SOURCES[scheme].function(str(path.resolve()), path.parent, **options)
+    if not isinstance(found, Table):
+        raise UsageError(f"`{path}` has splits ({', '.join(f'`{split}`' for split in found)}): name one of them")
+    return found
+
+
+# Sources that rows can be predicted from, and those of their options that say how files are read, not what is in them.
+READABLE = {
+    "csv": ("missing", "delimiter", "quote", "encoding"),
+    "npz": (),
+    "jsonl": ("encoding",),
+    "conll": ("header", "comments", "encoding"),
+    "images": ("size", "fit", "mode"),
+    "audio": ("rate",),
+    "parquet": (),
+    "text": ("encoding", "skip_blank"),
+}
+
+
+def _options(spec: Spec, scheme: str) -> dict[str, Any]:
+    """How the training data were read; the rows to predict have a header, and may have no targets."""
+    assert spec.sections.data is not None
+    given = declare_options(spec.sections.data, spec.scope, spec.report)
+    return {key: given[key] for key in READABLE[scheme] if key in given}
 
 
 def _json_rows(path: Path) -> Table:

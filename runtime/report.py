@@ -36,7 +36,8 @@ def write_report(run_dir: Path, history: Sequence[Row], summary: Mapping[str, An
     run_dir: the directory of the run.
     history: the rows of `metrics.jsonl`: `step`, `epoch`, `split`, `loss`, perhaps `lr`, and metrics.
     summary: what is known at the end: `name`; `splits`, metrics by split; perhaps `intervals` of the
-      same form with pairs, `confusion`, `classes`, `per_class`, `reliability` and `slices`.
+      same form with pairs, `confusion`, `classes`, `per_class`, `spans`, `horizons`, `texts`, `reliability` and
+      `slices`.
     """
     folder = Path(run_dir) / "report"
     drawn = _draw(folder, history, summary)
@@ -69,6 +70,12 @@ def _page(summary: Mapping[str, Any], pictures: Sequence[str], drawable: bool) -
         parts += ["## Training", "![loss, learning rate and metrics over the updates](curves.png)"]
     if _has(summary, "per_class"):
         parts += ["## Classes", _class_table(summary["per_class"])]
+    if _has(summary, "spans"):
+        parts += ["## Entities", _class_table(summary["spans"])]
+    if _has(summary, "horizons"):
+        parts += ["## Steps ahead", _row_table(summary["horizons"], words=0)]
+    if _has(summary, "texts"):
+        parts += ["## Texts", _row_table(summary["texts"], words=2)]
     if "confusion.png" in pictures:
         parts += ["## Confusion", "![how often each class was taken for each other](confusion.png)"]
     elif _has(summary, "confusion") and len(summary["confusion"]) <= LEGIBLE:
@@ -123,6 +130,14 @@ def _with_interval(value: Any, interval: Sequence[float] | None) -> str:
     if interval is None or any(_number(end) == "–" for end in interval):
         return _number(value)
     return f"{_number(value)} ({_number(interval[0])} to {_number(interval[1])})"
+
+
+def _row_table(rows: Sequence[Row], words: int) -> str:
+    """A table of rows that are alike, the first columns of words."""
+    head = list(rows[0])
+    return _table(
+        head, [[_cell(r[n]) if i < words else _number(r[n]) for i, n in enumerate(head)] for r in rows], words
+    )
 
 
 def _class_table(rows: Sequence[Row]) -> str:

@@ -30,8 +30,9 @@ from .data import (
     from_arrays,
     load_dataset,
 )
+from .data.fields import FittedSeries
 from .evaluation import Outcome, as_json, calls_for, earlier, judged
-from .metrics import confusion_matrix, intervals, per_class, reliability, slices
+from .metrics import About, by_horizon, confusion_matrix, intervals, per_class, reliability, slices, span_table
 from .model import LoadedModel, inference_model, initial_weights, load
 from .progress import Listener
 from .runs import EVALUATION, Run, resolved_text, trine_version
@@ -242,21 +243,38 @@ def summarise(
     found["intervals"] = {split: {name: list(pair) for name, pair in bounds.items()}}
     if not head.predicts:
         return found
-    if head.task == "classes" and prediction.shape[-1] <= MANY:
-        names = model.names(head)
-        found["classes"] = names
-        found["confusion"] = confusion_matrix(prediction, target, prediction.shape[-1]).tolist()
-        found["per_class"] = per_class(prediction, target, names)
-        found["reliability"] = reliability(prediction, target).table()
-    if head.key in outcome.texts:
-        pairs = zip(*outcome.texts[head.key], strict=True)
-        found["texts"] = [{"generated": one, "expected": other} for one, other in list(pairs)[:SHOWN]]
+    if head.task == "classes":
+        found |= _class_tables(prediction, target, about)
+    if head.task == "values" and isinstance(model.fields.get(head.target), FittedSeries):
+        found["horizons"] = by_horizon(prediction, target)
+    texts = (prediction, target) if head.task == "text" else outcome.texts.get(head.key)
+    if texts is not None:
+        if head.task != "text":
+            bounds = intervals(calls_for("text", calls), *texts, "text", 0)
+            found["intervals"][split] |= {name: list(pair) for name, pair in bounds.items()}
+        found["texts"] = [{"generated": one, "expected": other} for one, other in zip(*texts, strict=True)][:SHOWN]
     rows = outcome.sources.get(head.key, slice(None))
     by = {
         name: slices(prediction, target, model.groups(name, dataset, split)[rows], fitting, head.task, about)
         for name in model.spec.sections.evaluate.slices
     }
     return {**found, "slices": by} if by else found
+
+
+def _class_tables(prediction: Array, target: Array, about: About) -> dict[str, Any]:
+    """Tables by class, and by kind of entity where classes are tags of such."""
+    if prediction.shape[-1] > MANY:
+        return {}
+    names = list(about.names)
+    found: dict[str, Any] = {
+        "classes": names,
+        "confusion": confusion_matrix(prediction, target, prediction.shape[-1]).tolist(),
+        "per_class": per_class(prediction, target, names),
+        "reliability": reliability(prediction, target).table(),
+    }
+    if any(name.startswith("B-") for name in names):
+        found["spans"] = span_table(prediction, target, about)
+    return found
 
 
 # -- trained models -----------------------------------------------------------------------------
