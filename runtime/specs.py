@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..compiler.build import Network, build
+from ..compiler.build import Head, Network, build
 from ..compiler.ir import input_of
 from ..compiler.spec.diagnostics import Report, Span, SpecError, hint
 from ..compiler.spec.reader import Spec, read
+from ..compiler.spec.registry import Call
 from ..compiler.spec.sections import Train
 from .averages import Average
 from .data import declare_fields, declare_options
-from .metrics import check_head, check_metric
+from .metrics import TASKS, check_head, check_metric
 from .schedules import Schedule
 
 ZOO = "zoo:"
@@ -60,22 +61,23 @@ def check_spec(spec: Spec) -> None:
     except SpecError as error:
         problems.diagnostics.update(error.report.diagnostics)
     data = spec.sections.data
+    fields: dict[str, Call] = {}
     if data is not None:
-        declare_fields(data, spec.scope, problems)
+        fields = declare_fields(data, spec.scope, problems)
         declare_options(data, spec.scope, problems)
     if network is not None and spec.sections.train is not None:
         _check_patterns(spec.sections.train, network, problems)
     if network is not None and network.heads:
-        _check_metrics(spec, network, problems)
+        _check_metrics(spec, network, fields, problems)
         if spec.sections.train is not None:
             _check_training(spec.sections.train, problems)
     problems.check()
 
 
-def _check_metrics(spec: Spec, network: Network, problems: Report) -> None:
+def _check_metrics(spec: Spec, network: Network, fields: Mapping[str, Call], problems: Report) -> None:
     """Every metric fits some loss, and what training watches is one of them."""
     for call in spec.sections.evaluate.metrics:
-        texts = [check_head(call, head) for head in network.heads]
+        texts = [_cannot(call, head, spec, fields) for head in network.heads]
         if all(texts) and call.span is not None:
             problems.error("E230", str(texts[0]), call.span)
     train = spec.sections.train
@@ -85,6 +87,20 @@ def _check_metrics(spec: Spec, network: Network, problems: Report) -> None:
     for who, monitor, span in _watched(train):
         if monitor not in known:
             problems.error("E230", f"{who} watches `{monitor}`, which is not computed", span, help=hint(monitor, known))
+
+
+def _cannot(call: Call, head: Head, spec: Spec, fields: Mapping[str, Call]) -> str | None:
+    """Why a metric cannot judge a head of this spec, or `None` where it can."""
+    if (problem := check_head(call, head)) is not None:
+        return problem
+    if head.ranks and all(field.name != "negatives" for field in fields.values()):
+        return (
+            f"metric `{call.name}` ranks by scores, and needs to know what there is to rank: "
+            "a field of negatives, such as `{sample: item}`"
+        )
+    if head.task not in TASKS.get(call.name, (head.task,)) and len(spec.inputs) < 2:
+        return f"metric `{call.name}` compares texts, and there is no other input to generate one for"
+    return None
 
 
 def _watched(train: Train) -> Iterator[tuple[str, str, Span]]:
