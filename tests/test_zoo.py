@@ -110,8 +110,8 @@ def test_blocks_are_no_specs() -> None:
     assert (Path(trine.__file__).parent / "specs" / "blocks").is_dir()
 
 
-# ResNet-20 of the paper ("0.27M") has 269,722 for three channels of colour and shortcuts without parameters. One channel
-# takes 2 * 9 * 16 off; two projections with their normalisations add 16 * 32 + 32 * 64 + 2 * (32 + 64).
+# ResNet-20 of the paper ("0.27M") has 269,722 for three channels of colour and shortcuts without parameters. With one
+# channel it has 2 * 9 * 16 fewer; two projections and their normalisations add 16 * 32 + 32 * 64 + 2 * (32 + 64).
 @pytest.mark.parametrize(("name", "count"), [("vision/lenet", 61_706), ("vision/resnet20", 269_722 - 288 + 2_752)])
 def test_published_numbers_of_parameters(name: str, count: int) -> None:
     sized, _ = prepare(open_spec(f"zoo:{name}"), given(name))
