@@ -5,10 +5,12 @@
 import itertools
 import json
 import random
+import shutil
 import time
 from pathlib import Path
 
 import pytest
+import trine
 from trine.compiler.spec.diagnostics import Report, Span, SpecError
 from trine.compiler.spec.reader import interpret, read
 from trine.compiler.spec.source import from_plain, read_text
@@ -115,6 +117,8 @@ x-more: {<<: *note, b: [1, 2.5, .inf, ~, true, 'q']}
 """,
 ]
 SPECS = [path.read_text() for path in zoo().values()] + LARGER
+BLOCKS = Path(trine.__file__).parent / "specs" / "blocks"
+USED = {f"../blocks/{path.name}" for path in BLOCKS.glob("*.yaml")}  # as specs of the zoo name them
 
 JUNK = [
     "$(", "$(1 / 0)", "$nothing", "$", "$$", "*", "*a", "&a", "&a x", "!", "!!int 3", "!x", "\t", "\0", "\x1b", "\u2028", "\x85", "\ufeff", "é", "語", "🜁", "\u202e",
@@ -130,7 +134,7 @@ def outcome(path):
     try:
         check_spec(read(path))
     except SpecError as error:
-        sensible(error, {str(path)})
+        sensible(error, {str(path), *USED})
         return False
     return True
 
@@ -233,7 +237,10 @@ def mutate_tree(value, rng):
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    """A file to write a spec to, with the zoo's blocks where specs look for them."""
+    shutil.copytree(BLOCKS, tmp_path / "blocks")
+    (tmp_path / "family").mkdir()
+    monkeypatch.chdir(tmp_path / "family")
     return Path("spec.yaml")
 
 
@@ -267,7 +274,7 @@ def check_tree(value):
     try:
         check_spec(interpret(node, Path("tree.yaml"), report, {}))
     except SpecError as error:
-        sensible(error, {"tree.yaml"})
+        sensible(error, {"tree.yaml", *USED})
 
 
 def model(layers, blocks="", above=""):

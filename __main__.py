@@ -1,0 +1,5 @@
+"""`python -m trine`: the command line."""
+
+from .cli import main
+
+main()
