@@ -13,7 +13,7 @@ from ..backends.base import load as load_backend
 from ..backends.executable import sizes_of
 from ..compiler.build import Head, build
 from ..compiler.initialisers import initialise
-from ..compiler.ir import Array, IRError, Type, input_of
+from ..compiler.ir import Array, Graph, IRError, Type, input_of
 from ..compiler.passes import Model, Record, for_inference
 from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.reader import Spec
@@ -197,17 +197,21 @@ def inference_model(spec: Spec, weights: Mapping[str, Array], predictions: bool 
     Its outputs are those of the spec; with `predictions`, what the losses' heads predict, by target, and those of the
     spec only where a loss predicts nothing.
     """
-    graph = build(spec, "infer").graph
-    if predictions:
-        network = build(spec, "evaluate")
-        if network.heads:
-            predicting = [head for head in network.heads if head.predicts]
-            own = graph.outputs if len(predicting) < len(network.heads) else ()
-            outputs = {name: network.graph.outputs[name] for name in own}
-            outputs |= {head.key: network.graph.outputs[f"prediction/{head.key}"] for head in predicting}
-            graph = network.graph.with_outputs(outputs, {}).prune_inputs(keep=spec.inputs)
+    graph = (_predicting(spec) if predictions else None) or build(spec, "infer").graph
     names = {input_of(v).name for v in graph.by_role("param", "buffer")}
     return for_inference(Model(graph, {k: v for k, v in weights.items() if k in names}), spec)
+
+
+def _predicting(spec: Spec) -> Graph | None:
+    """The graph of what the losses' heads predict; `None` where there are no losses."""
+    network = build(spec, "evaluate")
+    if not network.heads:
+        return None
+    predicting = [head for head in network.heads if head.predicts]
+    own = build(spec, "infer").graph.outputs if len(predicting) < len(network.heads) else ()
+    outputs = {name: network.graph.outputs[name] for name in own}
+    outputs |= {head.key: network.graph.outputs[f"prediction/{head.key}"] for head in predicting}
+    return network.graph.with_outputs(outputs, {}).prune_inputs(keep=spec.inputs)
 
 
 def initial_weights(spec: Spec) -> dict[str, Array]:
