@@ -13,7 +13,7 @@ from ..backends.base import load as load_backend
 from ..backends.executable import sizes_of
 from ..compiler.build import Head, build
 from ..compiler.initialisers import initialise
-from ..compiler.ir import Array, IRError, Type, input_of
+from ..compiler.ir import Array, Graph, IRError, Type, input_of
 from ..compiler.passes import Model, Record, for_inference
 from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.reader import Spec
@@ -60,7 +60,7 @@ class LoadedModel:
     def inputs(self) -> dict[str, Type]:
         """What `predict_arrays` takes, and predictions read: types by name, the batch axis first."""
         if self._inputs is None:
-            self._inputs = {input_of(v).name: v.type for v in self._predicting.graph.by_role("data")}
+            self._inputs = {input_of(v).name: v.type for v in self._optimised.graph.by_role("data")}
         return self._inputs
 
     def names(self, head: Head) -> list[str]:
@@ -170,7 +170,7 @@ class LoadedModel:
         return found
 
     @property
-    def _predicting(self) -> Model:
+    def _optimised(self) -> Model:
         """The optimised network that predicts."""
         if self._model is None:
             self._model, _ = inference_model(self.spec, self.weights, predictions=True)
@@ -178,7 +178,7 @@ class LoadedModel:
 
     def _compiled(self) -> Any:
         if self._predictor is None:
-            model = self._predicting
+            model = self._optimised
             self._predictor = self.backend.compile(model.graph, self.backend.state(model.weights))
         return self._predictor
 
@@ -196,17 +196,21 @@ def inference_model(spec: Spec, weights: Mapping[str, Array], predictions: bool 
     Its outputs are those of the spec; with `predictions`, what the losses' heads predict, by target, and those of the
     spec only where a loss predicts nothing.
     """
-    graph = build(spec, "infer").graph
-    if predictions:
-        network = build(spec, "evaluate")
-        if network.heads:
-            predicting = [head for head in network.heads if head.predicts]
-            own = graph.outputs if len(predicting) < len(network.heads) else ()
-            outputs = {name: network.graph.outputs[name] for name in own}
-            outputs |= {head.key: network.graph.outputs[f"prediction/{head.key}"] for head in predicting}
-            graph = network.graph.with_outputs(outputs, {}).prune_inputs()
+    graph = (_predicting(spec) if predictions else None) or build(spec, "infer").graph
     names = {input_of(v).name for v in graph.by_role("param", "buffer")}
     return for_inference(Model(graph, {k: v for k, v in weights.items() if k in names}), spec)
+
+
+def _predicting(spec: Spec) -> Graph | None:
+    """The graph of what the losses' heads predict; `None` where there are no losses."""
+    network = build(spec, "evaluate")
+    if not network.heads:
+        return None
+    predicting = [head for head in network.heads if head.predicts]
+    own = build(spec, "infer").graph.outputs if len(predicting) < len(network.heads) else ()
+    outputs = {name: network.graph.outputs[name] for name in own}
+    outputs |= {head.key: network.graph.outputs[f"prediction/{head.key}"] for head in predicting}
+    return network.graph.with_outputs(outputs, {}).prune_inputs()
 
 
 def initial_weights(spec: Spec) -> dict[str, Array]:
