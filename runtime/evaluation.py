@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..compiler.build import Head, Network
 from ..compiler.ir import Array, input_of
 from ..compiler.passes import Model, for_training
 from ..compiler.spec.registry import Call
+from ..compiler.structs import Struct
 from .data import Fitted
 from .data.fields import FittedText
 from .metrics import About, check_metric, evaluate_metrics
@@ -21,8 +22,7 @@ from .ranking import Scorer, scorers
 Arrays = Mapping[str, Array]
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct):
     """What a network makes of a split: the mean loss, and predictions beside targets by the head's key.
 
     Where padding was left out, there is one prediction for each step, and `sources` says which row it is of. Of a

@@ -17,7 +17,7 @@ from ..files import write_atomically
 from .data import DataError, Table, declare_options, from_arrays
 from .data.sources.files import decode, plain_name, read_file
 from .data.sources.jsonl import table_of_objects
-from .model import LoadedModel, load
+from .model import load
 from .session import own_rows
 from .specs import UsageError
 
@@ -28,7 +28,7 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
     """Predictions by name for the rows of a file; without one, for a split of the run's data, beside the truth."""
     model = load(run, backend)
     if rows is not None:
-        return dict(model.predict(read_rows(rows, model)))
+        return dict(model.predict(read_rows(rows, model.spec)))
     dataset, split = own_rows(run, split)
     table = dataset.splits[split].table
     truth: Columns = {}
@@ -40,20 +40,20 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
     return {**truth, **model.predict(table)}
 
 
-def read_rows(path: Path, model: LoadedModel) -> Table:
-    """The rows of a file or folder: .csv, .npz, .json or .jsonl, or of the form of the training data.
+def read_rows(path: Path, spec: Spec | None = None) -> Table:
+    """The rows of a file or folder: .csv, .npz, .json or .jsonl, or of the form of the spec's data.
 
     So a model that was trained on images takes an image or a folder of them. Raises `DataError` and `UsageError`.
     """
     name = plain_name(path.name)
     if name.endswith(".json"):
         return _json_rows(path)
-    data = model.spec.sections.data
+    data = spec.sections.data if spec is not None else None
     own = data.source.scheme if data is not None else ""
     scheme = next((known for known in ("csv", "npz", "jsonl") if name.endswith(f".{known}")), own)
     if scheme not in READABLE:
         raise UsageError(f"cannot read rows from `{path}`: expected a .csv, .npz, .json or .jsonl file")
-    options = _options(model.spec, scheme) if scheme == own else {}
+    options = _options(spec, scheme) if spec is not None and scheme == own else {}
     found = SOURCES[scheme].function(str(path.resolve()), path.parent, **options)
     if not isinstance(found, Table):
         raise UsageError(f"`{path}` has splits ({', '.join(f'`{split}`' for split in found)}): name one of them")

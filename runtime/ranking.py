@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from ..compiler.build import Network
 from ..compiler.ir import Array, Graph, Value, input_of
 from ..compiler.passes import Model, for_training
 from ..compiler.rewrite import computed_before
+from ..compiler.structs import Struct
 from .data import Fitted
 from .data.fields import FittedNegatives
 from .data.fields.negatives import Seen
@@ -22,8 +22,7 @@ SCORE = "score"
 PAIRS = 2**17
 
 
-@dataclass(frozen=True, eq=False)
-class Scorer:
+class Scorer(Struct):
     """Scores every item for each query.
 
     A query is what the score reads besides the item: a user, and perhaps more. All rows of one query are relevant to

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
 from typing import Any, Literal, TypeVar, cast
 
@@ -12,6 +12,7 @@ import numpy as np
 from ...compiler.build import Head
 from ...compiler.ir import Array
 from ...compiler.spec.registry import METRICS, Call
+from ...compiler.structs import Struct
 
 Task = Literal["classes", "labels", "values", "ranking", "text"]
 Goal = Literal["max", "min"]
@@ -28,8 +29,7 @@ NAN = float("nan")
 SMALL = 30
 
 
-@dataclass(frozen=True, eq=False)
-class About:
+class About(Struct):
     """What there is to know of predictions: what classes are called, and of which row each prediction is.
 
     `rows` [n] are ascending where several predictions, such as those of the steps of a sequence, are of one row.

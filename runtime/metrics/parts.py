@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from ...compiler.ir import Array
+from ...compiler.structs import Struct
 from .core import NAN
 
 
@@ -116,8 +116,7 @@ def positive_counts(p: Array, t: Array) -> Counts | None:
     return Counts(matrix[1, 1], matrix[:, 1].sum(), matrix[1].sum())
 
 
-@dataclass(frozen=True, eq=False)
-class Reliability:
+class Reliability(Struct):
     """Per bin of confidence: its mean, how often the prediction was right, and how many there were, [bins].
 
     The mean and the accuracy of an empty bin are nan.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -58,7 +58,6 @@ def ids(
     return Ids(column, order, fill, unseen, size)
 
 
-@dataclass(frozen=True)
 class Ids(Encoder):
     column: str
     order: str
@@ -106,7 +105,6 @@ def _missing_message(table: Table, name: str, column: Column) -> str:
     )
 
 
-@dataclass(frozen=True)
 class FittedIds(Fitted):
     """`absent` is the category of a missing value; `open` says whether unseen categories have one.
 
@@ -229,7 +227,6 @@ def binary(*, column: Word, positive: Word | None = None) -> Encoder:
     return Binary(column, positive)
 
 
-@dataclass(frozen=True)
 class Binary(Encoder):
     column: str
     positive: str | None
@@ -266,7 +263,6 @@ def _binary_missing(table: Table, name: str, column: Column) -> str:
     )
 
 
-@dataclass(frozen=True)
 class FittedBinary(Fitted):
     encode: ClassVar[str] = "binary"
 
@@ -315,7 +311,6 @@ def raw(*, column: Word) -> Encoder:
     return Raw(column)
 
 
-@dataclass(frozen=True)
 class Raw(Encoder):
     column: str
 
@@ -349,7 +344,6 @@ def _whole(table: Table, name: str) -> Array:
     return column.values.astype(np.int64)
 
 
-@dataclass(frozen=True)
 class FittedRaw(Fitted):
     encode: ClassVar[str] = "raw"
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ....compiler.spec.diagnostics import hint
 from ....compiler.spec.registry import ENCODERS
+from ....compiler.structs import Struct
 from ..table import Array, DataError, Table
 
 State = dict[str, Any]
@@ -19,7 +20,7 @@ class FieldError(ValueError):
     """Arguments of an encoder that do not go together."""
 
 
-class Encoder(ABC):
+class Encoder(Struct, ABC):
     """A declared field, before it has seen data."""
 
     @property
@@ -32,7 +33,7 @@ class Encoder(ABC):
         """Learn from training rows; raises `DataError`."""
 
 
-class Fitted(ABC):
+class Fitted(Struct, ABC):
     """A field that has seen the training rows.
 
     Subclasses name themselves by `encode`; `restore` finds them by it.
@@ -42,6 +43,7 @@ class Fitted(ABC):
     kinds: ClassVar[dict[str, type[Fitted]]] = {}
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         if cls.encode:
             Fitted.kinds[cls.encode] = cls
 

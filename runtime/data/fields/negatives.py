@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ....compiler.spec.kinds import NonNegative, Positive, Word
 from ....compiler.spec.registry import ENCODERS
+from ....compiler.structs import Struct
 from ..table import Array, DataError, Rows
 from .core import Derived, DerivedEncoder, Encoder, FieldError, Fitted, State
 
@@ -36,7 +37,6 @@ def negatives(*, sample: Word, count: Positive = 1, never: Word | None = None, p
     return Negatives(sample, count, never.removeprefix(SEEN_BY) if never else None, power)
 
 
-@dataclass(frozen=True)
 class Negatives(DerivedEncoder):
     sample: str
     count: int
@@ -56,8 +56,7 @@ class Negatives(DerivedEncoder):
         return FittedNegatives(self.sample, self.count, self.by, self.power, size)
 
 
-@dataclass(frozen=True, eq=False)
-class Seen:
+class Seen(Struct):
     """Which items occur with each user in the training rows: `pairs` is user * items + item, ascending."""
 
     pairs: Rows
@@ -84,11 +83,14 @@ class Seen:
         return self.pairs[low:high] - user * self.items
 
 
-@dataclass(frozen=True, eq=False)
 class FittedNegatives(Derived):
     """`total` items to draw from; `seen` and `chances` are known from training rows, and not saved."""
 
     encode: ClassVar[str] = "negatives"
+
+    # Arrays have no equality that is true or false.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     sample: str
     count: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -57,7 +56,6 @@ def numbers(
     return Numbers(tuple(columns or [str(column)]), columns is not None, scale, fill, tuple(augment or ()))
 
 
-@dataclass(frozen=True)
 class Numbers(Encoder):
     """`vector` says whether the array has an axis of columns."""
 
@@ -153,11 +151,14 @@ def _or_one(divisor: Array) -> Array:
     return np.where(divisor > 0, divisor, 1.0)
 
 
-@dataclass(frozen=True, eq=False)
 class FittedNumbers(Fitted):
     """(x - shift) / divisor, missing values filled before."""
 
     encode: ClassVar[str] = "numbers"
+
+    # Arrays have no equality that is true or false.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     column_names: tuple[str, ...]
     vector: bool
@@ -173,8 +174,8 @@ class FittedNumbers(Fitted):
 
     def transform(self, table: Table) -> Array:
         if self.shape or not self.vector:
-            return self._scaled(table, self._values(table, 0), self.shift, self.divisor)
-        matrix = np.stack([self._values(table, i) for i in range(len(self.columns))], axis=1)
+            return self._scaled(table, self._filled(table, 0), self.shift, self.divisor)
+        matrix = np.stack([self._filled(table, i) for i in range(len(self.columns))], axis=1)
         return self._scaled(table, matrix, self.shift, self.divisor)
 
     def inverse(self, array: Array) -> Array:
@@ -187,7 +188,7 @@ class FittedNumbers(Fitted):
     def vary(self, name: str, arrays: Mapping[str, Array], rng: np.random.Generator) -> Array:
         return augmented(arrays[name], self.augment, rng)
 
-    def _values(self, table: Table, i: int) -> Array:
+    def _filled(self, table: Table, i: int) -> Array:
         """The numbers of one column, missing ones filled."""
         name = self.columns[i]
         column = numeric(table, name, f"`{name}` as numbers")

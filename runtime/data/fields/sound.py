@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from ....compiler.spec.kinds import NonNegative, Positive, PositiveFloat, Word
 from ....compiler.spec.registry import ENCODERS
+from ....compiler.structs import Struct
 from ..table import Array, Column, DataError, Table, counted, numeric
 from .core import Encoder, FieldError, Fitted, State
 from .numbers import standard
@@ -93,8 +94,7 @@ def waveform(
 # ------------------------------------------------------------------------------------------ clips
 
 
-@dataclass(frozen=True)
-class Clip:
+class Clip(Struct):
     """Sounds of a column, brought to one length."""
 
     column: str
@@ -169,8 +169,7 @@ class Clip:
 # ----------------------------------------------------------------------------------- spectrograms
 
 
-@dataclass(frozen=True)
-class MelBands:
+class MelBands(Struct):
     """The log power of mel bands, by frame. `window` and `hop` are in seconds, `low` and `high` in Hz."""
 
     rate: int
@@ -259,7 +258,6 @@ def _slopes(bands: Array) -> Array:
     return np.asarray((near + 2 * far) / 10)
 
 
-@dataclass(frozen=True)
 class Spectrogram(Encoder):
     clip: Clip
     bands: MelBands
@@ -295,11 +293,14 @@ def _laid_out(bands: Array, plan: MelBands, axes: str) -> Array:
     return np.moveaxis(bands.reshape(len(bands), -1, plan.mels), 0, -1)
 
 
-@dataclass(frozen=True, eq=False)
 class FittedSpectrogram(Fitted):
     """(bands - shift) / divisor."""
 
     encode: ClassVar[str] = "spectrogram"
+
+    # Arrays have no equality that is true or false.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     clip: Clip
     bands: MelBands
@@ -345,7 +346,6 @@ class FittedSpectrogram(Fitted):
 # ---------------------------------------------------------------------------------------- samples
 
 
-@dataclass(frozen=True)
 class Waveform(Encoder):
     clip: Clip
     peak: bool
@@ -358,7 +358,6 @@ class Waveform(Encoder):
         return FittedWaveform(self.clip, self.peak)
 
 
-@dataclass(frozen=True)
 class FittedWaveform(Fitted):
     """Samples, divided by the largest magnitude of their row if `peak`."""
 

@@ -12,7 +12,6 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
@@ -170,7 +169,6 @@ def _pieces_of(model: Mapping[str, Any], needed: Iterable[str]) -> tuple[str, ..
 # ------------------------------------------------------------------------------------- byte pairs
 
 
-@dataclass(frozen=True)
 class BytePairs(Subwords):
     """Pieces are bytes, each written as one printable character, and what merges made of them."""
 
@@ -238,7 +236,6 @@ def _byte_of() -> dict[str, int]:
 # ------------------------------------------------------------------------------------ word pieces
 
 
-@dataclass(frozen=True)
 class WordPieces(Subwords):
     unit = "wordpiece"
 

@@ -6,13 +6,14 @@ Rows of different lengths are padded at the end by -1: networks know from it whi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ....compiler.spec.kinds import Positive, Word
 from ....compiler.spec.registry import ENCODERS
+from ....compiler.structs import Struct
 from ..table import PAD, Array, Column, DataError, Table, counted, flat, listed, padded
 from .core import Encoder, FieldError, Fitted, State
 from .tokens import BLANK, END, START, UNKNOWN, Characters, Text, Tokens, UnseenToken, Words
@@ -80,8 +81,7 @@ def words(
     return text_encoder(layout, Words, unknown=True, start=start, end=end, min_count=min_count, limit=size)
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Struct):
     """Which text is read, and how its ids are laid out in rows."""
 
     column: str
@@ -147,7 +147,6 @@ def text_encoder(
     return TextEncoder(layout, kind, tuple(special), min_count, limit)
 
 
-@dataclass(frozen=True)
 class TextEncoder(Encoder):
     layout: Layout
     kind: type[Tokens]
@@ -167,7 +166,6 @@ class TextEncoder(Encoder):
         return FittedText(self.layout, tokens)
 
 
-@dataclass(frozen=True)
 class FittedText(Fitted):
     """Text of a layout, by a vocabulary."""
 

@@ -6,10 +6,10 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
+from ....compiler.structs import Struct
 from .core import State
 
 BLANK, UNKNOWN, START, END = SPECIAL = ("(blank)", "(unknown)", "(start)", "(end)")
@@ -22,7 +22,7 @@ class UnseenToken(LookupError):
     """A token that training rows never have, where the vocabulary has no `(unknown)`."""
 
 
-class Tokens(ABC):
+class Tokens(Struct, ABC):
     """A vocabulary and the way into it and out of it.
 
     Special ids come first; no text becomes one, however it is spelled, but for `(unknown)`. Subclasses name themselves
@@ -36,6 +36,7 @@ class Tokens(ABC):
     vocabulary: tuple[str, ...]
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         if cls.unit:
             Tokens.kinds[cls.unit] = cls
 
@@ -67,7 +68,6 @@ class Tokens(ABC):
         """The inverse of `arguments`."""
 
 
-@dataclass(frozen=True)
 class Listed(Tokens):
     """Tokens that stand in the text as they stand in the vocabulary, in sorted order."""
 

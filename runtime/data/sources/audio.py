@@ -7,7 +7,6 @@ import math
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from ....compiler.spec.kinds import Range
 from ....compiler.spec.registry import SOURCES
+from ....compiler.structs import Struct
 from ..table import Array, Column, DataError, Table, as_column, counted, make_table, ragged_column
 from .files import MAX_SIZE, Files, open_files
 from .folders import layout, name_column
@@ -65,8 +65,7 @@ def _need_soundfile() -> None:
 # ------------------------------------------------------------------------------------------ names
 
 
-@dataclass(frozen=True)
-class _Pattern:
+class _Pattern(Struct):
     """Names in braces with fixed text around them: `texts` has one more than `names`."""
 
     text: str

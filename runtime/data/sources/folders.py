@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ....compiler.structs import Struct
 from ..table import Column, DataError, Table, listed, text_column
 
 SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Struct):
     """The files of each split and their labels; the split is `None` where the folders tell none."""
 
     names: Sequence[str]

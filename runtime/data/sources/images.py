@@ -7,7 +7,7 @@ import posixpath
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +17,7 @@ import numpy as np
 from ....compiler.spec.diagnostics import suggest
 from ....compiler.spec.kinds import Positive, Word
 from ....compiler.spec.registry import SOURCES
+from ....compiler.structs import Struct
 from ..table import Array, Column, DataError, Table, make_table
 from .files import Files, open_files
 from .folders import layout, name_column
@@ -120,8 +121,7 @@ def _measure(pixels: Array) -> str:
 # --------------------------------------------------------------------------------------- one file
 
 
-@dataclass(frozen=True)
-class _Reader:
+class _Reader(Struct):
     """Files as arrays of pixels, and the heights and widths that images had before they were resized."""
 
     files: Files

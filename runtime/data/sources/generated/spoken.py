@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
+from .....compiler.structs import Struct
 from ...table import Array, Column, Rows, Table, as_column, make_table, ragged_column
 from .core import draws, row_count, source_of
 
@@ -55,8 +55,7 @@ def spoken_sequences(rows: int | None, seed: int) -> Table:
     return make_table(columns, source_of("spoken_sequences"))
 
 
-@dataclass(frozen=True)
-class Voice:
+class Voice(Struct):
     """How a speaker, or one row of theirs, sounds."""
 
     pitch: float  # hertz
