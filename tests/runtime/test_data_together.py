@@ -40,6 +40,23 @@ def test_sequences_of_the_same_lengths_are_cut_alike() -> None:
     assert arrays["other"].shape == (3, 3), "its lengths are its own"
 
 
+def test_parts_of_words() -> None:
+    table = from_arrays({"w": [["London", "f-16"], ["USA", "it's"]]})
+    found = {}
+    for part in ("whole", "shape", "beginning", "ending"):
+        field = f.words(column="w", part=part).fit(table)
+        names = field.vocabulary
+        found[part] = [[names[i] for i in row] for row in field.transform(table)]
+        again = restore_fields(json.loads(json.dumps({"w": field.state()})))["w"]
+        assert np.array_equal(again.transform(table), field.transform(table))
+    assert found == {
+        "whole": [["london", "f-16"], ["usa", "it's"]],
+        "shape": [["Xx", "x-d"], ["X", "x'x"]],
+        "beginning": [["lon", "f-1"], ["usa", "it'"]],
+        "ending": [["don", "-16"], ["usa", "t's"]],
+    }
+
+
 def hours(count: int = 100) -> Table:
     return from_arrays({"load": np.arange(count) * 1.0, "temperature": np.arange(count) * -2.0})
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ....compiler.spec.registry import ENCODERS
 from ....compiler.structs import Struct
 from ..table import PAD, Array, Column, DataError, Table, counted, flat, listed, padded
 from .core import Encoder, FieldError, Fitted, State
-from .tokens import BLANK, END, START, UNKNOWN, Characters, Text, Tokens, UnseenToken, Words
+from .tokens import BLANK, END, PARTS, START, UNKNOWN, Characters, Text, Tokens, UnseenToken
 
 
 @ENCODERS.register
@@ -56,11 +56,12 @@ def words(
     window: Positive | None = None,
     stride: Positive | None = None,
     max_length: Positive | None = None,
-    lower: bool = True,
+    lower: bool | None = None,
     start: bool = False,
     end: bool = False,
     min_count: Positive = 1,
     size: Positive | None = None,
+    part: Literal["whole", "shape", "beginning", "ending"] = "whole",
 ) -> Encoder:
     """Words and punctuation marks as ids [T], padded by -1. `$name.size` is how many different ones there are.
 
@@ -70,15 +71,17 @@ def words(
     window: take all rows of a split as one running text, and cut it into pieces of this many words.
     stride: how far one window starts after the other; as far as it is long where nothing is said.
     max_length: what is longer is cut off.
-    lower: whether upper and lower case are one.
+    lower: whether upper and lower case are one; they are, but for shapes, where nothing is said.
     start: whether each text begins with an id of its own, `(start)`.
     end: whether each text ends with an id of its own, `(end)`.
     min_count: how often a word must occur.
     size: at most so many ids; the most frequent words have them.
+    part: what is taken of each word: its `shape` (`Xx` for `London`, `x-d` for `f-16`), its `beginning` or its `ending`
+      of three characters say something of words that training rows never have.
     Example: tokens: {column: message, encode: words, min_count: 2, max_length: 128}
     """
-    layout = Layout(column, window, stride, max_length, lower)
-    return text_encoder(layout, Words, unknown=True, start=start, end=end, min_count=min_count, limit=size)
+    layout = Layout(column, window, stride, max_length, part != "shape" if lower is None else lower)
+    return text_encoder(layout, PARTS[part], unknown=True, start=start, end=end, min_count=min_count, limit=size)
 
 
 class Layout(Struct):

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Any, ClassVar, Self
 
 from ....compiler.structs import Struct
@@ -140,3 +141,42 @@ class Words(Listed):
         for token in tokens:
             yield f" {token}" if continued else token
             continued = True
+
+
+class Shapes(Words):
+    """How words are written: `Xx` for `London`, `x-d` for `f-16`. Letters and digits that follow each other are one."""
+
+    unit = "shapes"
+
+    @classmethod
+    def cut(cls, text: Text) -> Sequence[str]:
+        return [_shape(word) for word in super().cut(text)]
+
+
+class Beginnings(Words):
+    """The first three characters of words."""
+
+    unit = "beginnings"
+
+    @classmethod
+    def cut(cls, text: Text) -> Sequence[str]:
+        return [word[:3] for word in super().cut(text)]
+
+
+class Endings(Words):
+    """The last three characters of words."""
+
+    unit = "endings"
+
+    @classmethod
+    def cut(cls, text: Text) -> Sequence[str]:
+        return [word[-3:] for word in super().cut(text)]
+
+
+def _shape(word: str) -> str:
+    kinds = ("X" if c.isupper() else "x" if c.isalpha() else "d" if c.isdigit() else c for c in word)
+    return "".join(kind for kind, _ in groupby(kinds))
+
+
+# What may be taken of words.
+PARTS: dict[str, type[Words]] = {"whole": Words, "shape": Shapes, "beginning": Beginnings, "ending": Endings}
