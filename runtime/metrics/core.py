@@ -122,7 +122,8 @@ def check_metric(call: Call, task: str, loss: str | None = None, classes: int | 
     if tasks is None:
         return None
     if task not in tasks:
-        return f"metric `{call.name}` is for {' and '.join(tasks)}, {who} predicts {task}"
+        does = "gives scores to rank by" if task == "ranking" else f"predicts {task}"
+        return f"metric `{call.name}` is for {' and '.join(tasks)}, {who} {does}"
     if task == "classes" and call.name in BINARY and classes is not None and classes != 2:
         other = f"macro_{call.name}"
         advice = f": use `{other}`" if other in METRICS else ""

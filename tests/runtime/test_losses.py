@@ -175,7 +175,7 @@ def test_predictions_beside_a_loss_that_makes_none(tmp_path: Path) -> None:
 
 def test_a_metric_needs_a_loss_that_predicts(tmp_path: Path) -> None:
     path = written(tmp_path, TWO_TOWER, "{bpr: [good, bad]}", "evaluate: {metrics: [rmse]}\n")
-    with pytest.raises(trine.SpecError, match="metric `rmse` judges predictions, the loss `bpr` makes none"):
+    with pytest.raises(trine.SpecError, match="metric `rmse` is for values, the loss `bpr` gives scores to rank by"):
         trine.train(path)
 
 

@@ -118,7 +118,9 @@ class Layout(Struct):
                 f"`encode: {kind.unit}` needs text"
             )
         if not kind.takes_lists:
-            takers = [f"encode: {unit}" for unit, other in Tokens.kinds.items() if other.takes_lists]
+            takers = [
+                f"encode: {unit}" for unit, other in Tokens.kinds.items() if other.takes_lists and unit in ENCODERS
+            ]
             raise DataError(
                 f"{place} has a list of words in each row, `encode: {kind.unit}` takes one text per row; "
                 f"{listed(takers)} takes lists of words"
