@@ -113,3 +113,31 @@ def test_an_encoder_and_a_decoder_sort(tmp_path: Path) -> None:
     made = Generator(trained.model)
     right = sum("".join(made.text("", {"given": row}, 12)) == "".join(sorted(row)) for row in rows[4500:4700])
     assert right >= 190
+
+
+@pytest.mark.parametrize("name", ["matrix-factorization", "two-tower"])
+def test_recommenders_beside_popularity(name: str) -> None:
+    """Hit rate at 10 of whoever always recommends what most have chosen, without what a user has chosen already."""
+    spec = f"zoo:ranking/{name}"
+    _, dataset = prepare(open_spec(spec))
+    parts = {split: part.arrays for split, part in dataset.splits.items()}
+    seen = [np.concatenate([parts[split][field] for split in ("train", "valid")]) for field in ("user", "item")]
+    counts = np.bincount(seen[1], minlength=dataset.sizes["item.size"]).astype(float)
+    hits = []
+    for user, item in zip(parts["test"]["user"], parts["test"]["item"], strict=True):
+        scores = counts.copy()
+        scores[seen[1][seen[0] == user]] = -1
+        hits.append(item in np.argsort(-scores, kind="stable")[:10])
+    assert trine.train(spec).metrics["test"]["hit_rate@10"] > 2 * np.mean(hits)
+
+
+@pytest.mark.parametrize(
+    ("spec", "metric", "least"),
+    [
+        ("sequence/tagger", "span_f1", 0.9),
+        ("sequence/translate", "exact_match", 0.5),
+        ("audio/spoken-digits", "accuracy", 0.9),
+    ],
+)
+def test_generated_sets_are_learnt(spec: str, metric: str, least: float) -> None:
+    assert trine.train(f"zoo:{spec}", backend="torch").metrics["test"][metric] >= least

@@ -135,6 +135,11 @@ def test_onnx_files_of_any_batch_and_length(name: str, tmp_path: Path) -> None:
             np.testing.assert_allclose(found, expected[output], rtol=1e-3, atol=1e-4, err_msg=output)
 
 
+def test_every_spec_is_on_the_page_of_the_zoo() -> None:
+    page = (Path(trine.__file__).parent / "docs" / "zoo.md").read_text(encoding="utf-8")
+    assert [name for name in zoo() if f"`{name.partition('/')[2]}`" not in page] == []
+
+
 def test_blocks_are_no_specs() -> None:
     assert not [name for name in zoo() if name.startswith("blocks")]
     assert (Path(trine.__file__).parent / "specs" / "blocks").is_dir()

@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from ....compiler.spec.kinds import NonNegative, Positive, PositiveFloat, Word
-from ....compiler.spec.registry import ENCODERS
+from ....compiler.spec.kinds import NonNegative, Of, Positive, PositiveFloat, Word
+from ....compiler.spec.registry import AUGMENTATIONS, ENCODERS, Call
 from ....compiler.structs import Struct
+from ..augmentation import augmented
 from ..table import Array, Column, DataError, Table, counted, numeric
 from .core import Encoder, FieldError, Fitted, State
 from .numbers import standard
@@ -46,6 +47,7 @@ def spectrogram(
     delta: bool = False,
     scale: Literal["none", "standard"] = "standard",
     axes: Literal["image", "sequence"] = "image",
+    augment: list[Annotated[Call, Of(AUGMENTATIONS)]] | None = None,
 ) -> Encoder:
     """The log-mel spectrogram of sounds as float32: how loud each band of frequencies is in each short frame.
 
@@ -66,10 +68,12 @@ def spectrogram(
     scale: `standard` subtracts from each band its mean and divides by its standard deviation, over all frames of
       training rows.
     axes: `image` makes [1, mels, frames] (with slopes [2, mels, frames]), `sequence` [frames, mels] (or 2 * mels).
+    augment: how they are changed at random in training, as images: `[{crop: {pad: 3}}, erase]`.
     Example: sound: {encode: spectrogram, rate: 16000, seconds: 1}
     """
     top = rate / 2 if high is None else high
-    return Spectrogram(Clip(column, rate, seconds), MelBands(rate, window, hop, mels, low, top, delta), scale, axes)
+    bands = MelBands(rate, window, hop, mels, low, top, delta)
+    return Spectrogram(Clip(column, rate, seconds), bands, scale, axes, tuple(augment or ()))
 
 
 @ENCODERS.register
@@ -263,6 +267,7 @@ class Spectrogram(Encoder):
     bands: MelBands
     scale: str
     axes: str
+    augment: tuple[Call, ...] = ()
 
     def __post_init__(self) -> None:
         if self.bands.width > self.clip.samples:
@@ -277,13 +282,13 @@ class Spectrogram(Encoder):
 
     def fit(self, table: Table) -> FittedSpectrogram:
         if self.scale == "none":
-            return FittedSpectrogram(self.clip, self.bands, self.axes, np.zeros(()), np.ones(()))
+            return FittedSpectrogram(self.clip, self.bands, self.axes, np.zeros(()), np.ones(()), self.augment)
         found = np.empty((len(table), self.bands.frames(self.clip.samples), self.bands.count), np.float32)
         for out, sound in zip(found, self.clip.rows(table), strict=True):
             out[:] = self.bands.of(sound)
         shift, divisor = standard(found.reshape(-1, self.bands.count))
-        laid = (_laid_out(each[None], self.bands, self.axes) for each in (shift, divisor))
-        return FittedSpectrogram(self.clip, self.bands, self.axes, *laid)
+        shift, divisor = (_laid_out(each[None], self.bands, self.axes) for each in (shift, divisor))
+        return FittedSpectrogram(self.clip, self.bands, self.axes, shift, divisor, self.augment)
 
 
 def _laid_out(bands: Array, plan: MelBands, axes: str) -> Array:
@@ -307,10 +312,18 @@ class FittedSpectrogram(Fitted):
     axes: str
     shift: Array
     divisor: Array
+    augment: tuple[Call, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         return (self.clip.column,)
+
+    @property
+    def varies(self) -> bool:
+        return bool(self.augment)
+
+    def vary(self, name: str, arrays: Mapping[str, Array], rng: np.random.Generator) -> Array:
+        return augmented(arrays[name], self.augment, rng)
 
     @property
     def shape(self) -> tuple[int, ...]:
