@@ -96,7 +96,8 @@ def _steps(prediction: Array, target: Array) -> tuple[Array, Array, Array]:
 def earlier(splits: Mapping[str, Arrays], name: str) -> list[Arrays]:
     """The splits that come before one."""
     order = ("train", "valid", "test")
-    return [splits[n] for n in order[: order.index(name)] if n in splits]
+    before = order[: order.index(name)] if name in order else order
+    return [splits[n] for n in before if n in splits]
 
 
 def rows_of(arrays: Arrays) -> int:

@@ -99,16 +99,17 @@ class LoadedModel:
 
     def _without_padding(self, found: dict[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Predictions for each step of a sequence, those of padded steps left out: a list for each row."""
-        masks = [array >= 0 for name, array in inputs.items() if self._is_padded(name)]
-        if not masks:
-            return found
-        steps = {mask.shape: mask for mask in reversed(masks)}
-        return {
-            name: _rows(array, steps[array.shape]) if array.ndim == 2 and array.shape in steps else array
-            for name, array in found.items()
-        }
+        masks = {self.inputs[n].shape[1]: array >= 0 for n, array in inputs.items() if self._is_padded(n)}
+        outputs = self._optimised.graph.outputs
+        for name, array in found.items():
+            output = outputs.get(name.removesuffix("/probability"))
+            mask = masks.get(output.shape[1]) if output is not None and output.rank > 1 else None
+            if mask is not None and array.ndim == 2:
+                found[name] = _rows(array, mask)
+        return found
 
     def _is_padded(self, name: str) -> bool:
+        """Whether rows of an input of sequences are padded: its axis has a name then."""
         return bool(self.fields[name].padded) and self.inputs[name].rank == 2
 
     def predict_arrays(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -14,7 +14,7 @@ import numpy as np
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.registry import SOURCES
 from ..files import write_atomically
-from .data import DataError, Table, declare_options, from_arrays
+from .data import Column, DataError, Table, declare_options, from_arrays
 from .data.sources.files import decode, plain_name, read_file
 from .data.sources.jsonl import table_of_objects
 from .model import load
@@ -36,8 +36,15 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
         field = model.fields.get(head.target)
         whole = len(table) == len(dataset.splits[split])
         if head.predicts and head.loss != "next_token" and field is not None and len(field.columns) == 1 and whole:
-            truth[f"{head.target} (true)"] = list(table.column(field.columns[0]).values)
+            truth[f"{head.target} (true)"] = _listed(table.column(field.columns[0]))
     return {**truth, **model.predict(table)}
+
+
+def _listed(column: Column) -> Any:
+    """The values of a column, sequences as lists."""
+    out = np.empty(len(column.values), object)
+    out[:] = [value.tolist() if isinstance(value, np.ndarray) else value for value in column.values]
+    return out
 
 
 def read_rows(path: Path, spec: Spec | None = None) -> Table:
@@ -54,15 +61,23 @@ def read_rows(path: Path, spec: Spec | None = None) -> Table:
     if scheme not in READABLE:
         raise UsageError(f"cannot read rows from `{path}`: expected a .csv, .npz, .json or .jsonl file")
     options = _options(spec, scheme) if spec is not None and scheme == own else {}
-    found = SOURCES[scheme].function(str(path.resolve()), path.parent, **options)
+    found = _read(scheme, path, options)
     if not isinstance(found, Table):
         raise UsageError(f"`{path}` has splits ({', '.join(f'`{split}`' for split in found)}): name one of them")
     return found
 
 
+def _read(scheme: str, path: Path, options: dict[str, Any]) -> Any:
+    """The rows of a file; columns that were kept as text are so again, where the file has them."""
+    text = options.pop("text", None)
+    found = SOURCES[scheme].function(str(path.resolve()), path.parent, **options)
+    there = [name for name in text or () if name in found.columns]
+    return SOURCES[scheme].function(str(path.resolve()), path.parent, **options, text=there) if there else found
+
+
 # Sources that rows can be predicted from, and those of their options that say how files are read, not what is in them.
 READABLE = {
-    "csv": ("missing", "delimiter", "quote", "encoding"),
+    "csv": ("missing", "delimiter", "quote", "encoding", "text"),
     "npz": (),
     "jsonl": ("encoding",),
     "conll": ("header", "comments", "encoding"),

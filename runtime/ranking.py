@@ -12,7 +12,7 @@ from ..compiler.ir import Array, Graph, Value, input_of
 from ..compiler.passes import Model, for_training
 from ..compiler.rewrite import computed_before
 from ..compiler.structs import Struct
-from .data import Fitted
+from .data import DataError, Fitted
 from .data.fields import FittedNegatives
 from .data.fields.negatives import Seen
 from .metrics import ranks_of
@@ -25,15 +25,16 @@ PAIRS = 2**17
 class Scorer(Struct):
     """Scores every item for each query.
 
-    A query is what the score reads besides the item: a user, and perhaps more. All rows of one query are relevant to
-    it together. What depends on items alone, or on queries alone, such as their vectors, is computed once for each.
+    A query is what the score reads besides the item, and the user whose seen items are left out. All rows of one query
+    are relevant to it together. What depends on items alone, or on queries alone, such as their vectors, is computed
+    once for each.
 
-    of_items, of_queries: what is computed so; pairs: the score, from these. queries: the inputs of a query. sampled:
-    the field of negatives, which says what the items are, and of whom they were seen before.
+    of_items, of_queries: what is computed so, if anything; pairs: the score, from these. queries: the inputs of a
+    query. sampled: the field of negatives, which says what the items are, and of whom they were seen before.
     """
 
-    of_items: Executable
-    of_queries: Executable
+    of_items: Executable | None
+    of_queries: Executable | None
     pairs: Executable
     queries: tuple[str, ...]
     sampled: FittedNegatives
@@ -41,19 +42,23 @@ class Scorer(Struct):
     def ranks(self, arrays: Mapping[str, Array], before: Sequence[Mapping[str, Array]]) -> tuple[Array, Array]:
         """For each query the ranks of its rows' items, from 1, and which of these numbers count [queries, most].
 
-        What the splits before have beside the same user is no candidate.
+        What the splits before have beside the same user is no candidate. Raises `DataError` for inputs that belong to
+        the item, which are not known of all items.
         """
+        self._check([arrays, *before])
         items, total = arrays[self.sampled.sample], self.sampled.total
         first, query = self._queries(arrays, len(items))
         users = arrays[self.sampled.by][first] if self.sampled.by else None
         seen = self._seen(before)
-        of_items = self.of_items({self.sampled.sample: np.arange(total)})
-        of_queries = self.of_queries({name: arrays[name][first] for name in self.queries})
-        size = max(1, PAIRS // total)
+        of_items = self.of_items({self.sampled.sample: np.arange(total)}) if self.of_items else {}
+        of_queries = self.of_queries({name: arrays[name][first] for name in self.queries}) if self.of_queries else {}
+        ordered = np.argsort(query, kind="stable")
+        starts = np.searchsorted(query[ordered], np.arange(len(first) + 1))
+        size = min(max(1, PAIRS // total), len(first))
         parts = []
         for start in range(0, len(first), size):
             count = min(size, len(first) - start)
-            own = (query >= start) & (query < start + count)
+            own = ordered[starts[start] : starts[start + count]]
             relevant = np.zeros((count, total), np.bool_)
             relevant[query[own] - start, items[own]] = True
             candidates = np.ones_like(relevant)
@@ -61,10 +66,23 @@ class Scorer(Struct):
                 for row, user in zip(candidates, users[start : start + count], strict=True):
                     row[seen.by(int(user))] = False
             # A full chunk each time, so that one program fits all.
-            rows = np.minimum(np.arange(start, start + min(size, len(first))), len(first) - 1)
-            scores = self._scores(of_items, {name: part[rows] for name, part in of_queries.items()}, len(rows))
+            rows = np.minimum(np.arange(start, start + size), len(first) - 1)
+            scores = self._scores(of_items, {name: part[rows] for name, part in of_queries.items()}, size)
             parts.append(ranks_of(scores[:count], relevant, candidates))
         return _stacked(parts)
+
+    def _check(self, splits: Sequence[Mapping[str, Array]]) -> None:
+        """Raise `DataError` for an input of a query that every item has one value of: it is the item's own."""
+        items = np.concatenate([part[self.sampled.sample] for part in splits])
+        names, first, item = np.unique(items, return_index=True, return_inverse=True)
+        for name in self.queries:
+            values = np.concatenate([part[name] for part in splits]).reshape(len(items), -1)
+            fixed = (values == values[first][item.reshape(-1)]).all()
+            if name != self.sampled.by and fixed and len(items) > 2 * len(names) and (values != values[0]).any():
+                raise DataError(
+                    f"the score reads `{name}`, which each `{self.sampled.sample}` has one value of: what belongs to "
+                    "an item is not known of every item that is ranked; leave it out, or let the network learn it by id"
+                )
 
     def _scores(self, of_items: Mapping[str, Array], of_queries: Mapping[str, Array], count: int) -> Array:
         """The score of every item for some queries [queries, items]."""
@@ -76,9 +94,11 @@ class Scorer(Struct):
 
     def _queries(self, arrays: Mapping[str, Array], count: int) -> tuple[Array, Array]:
         """A row of each query, and the query of each row."""
-        if not self.queries:
+        by = {self.sampled.by} if self.sampled.by else set()
+        names = sorted({*self.queries, *by})
+        if not names:
             return np.zeros(1, np.int64), np.zeros(count, np.int64)
-        keys = np.concatenate([arrays[name].reshape(count, -1) for name in self.queries], axis=1)
+        keys = np.concatenate([arrays[name].reshape(count, -1) for name in names], axis=1)
         _, first, query = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         return first, query.reshape(-1)
 
@@ -120,5 +140,6 @@ def _scorer(score: Value, graph: Graph, backend: Backend, state: State, fields: 
     of_items, rest = computed_before(whole, [sampled.sample], "item/")
     of_queries, pairs = computed_before(rest, queries, "query/")
     parts = (of_items, of_queries, pairs)
-    one, two, both = (backend.compile(for_training(Model(part))[0].graph, state) for part in parts)
+    one, two, both = (backend.compile(for_training(Model(p))[0].graph, state) if p.outputs else None for p in parts)
+    assert both is not None
     return Scorer(one, two, both, queries, sampled)

@@ -37,7 +37,7 @@ from .model import LoadedModel, inference_model, initial_weights, load
 from .progress import Listener
 from .runs import EVALUATION, Run, resolved_text, trine_version
 from .specs import UsageError, open_spec
-from .texts import with_texts
+from .texts import check_texts, with_texts
 from .trainer import Trainer
 
 # -- training ------------------------------------------------------------------------------------
@@ -100,6 +100,7 @@ def _check_data(spec: Spec, network: Network, dataset: Dataset) -> None:
                     f"the field `{name}` has ids up to {int(ids.max())} in its {split} rows, the model has room for "
                     f"{limit}: `${name}.size` is the number of ids"
                 )
+    check_texts(spec, network.heads, dataset.fields)
     for name in spec.sections.evaluate.slices:
         _check_column(name, spec, dataset)
 
@@ -205,11 +206,12 @@ def _finish(spec: Spec, dataset: Dataset, trainer: Trainer, run: Run | None) -> 
     arrays = {name: part.arrays for name, part in dataset.splits.items() if len(part)}
     outcomes = {name: trainer.evaluator.run(rows, earlier(arrays, name)) for name, rows in arrays.items()}
     model = LoadedModel(spec, trainer.weights(), dataset.fields, trainer.evaluator, trainer.backend)
+    if run is not None:
+        run.save_weights(model.weights)
     split = "test" if "test" in outcomes else "valid" if "valid" in outcomes else "train"
     outcomes[split] = with_texts(outcomes[split], model, arrays[split], dataset.splits[split].table)
     metrics = {name: model.metrics_of(outcome) for name, outcome in outcomes.items()}
     if run is not None:
-        run.save_weights(model.weights)
         summary = summarise(model, split, outcomes[split], dataset, metrics)
         save_json(run.path / EVALUATION, summary)
         report.write_report(run.path, run.metrics(), summary)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..ir import DType, Value, constant
-from ..ops.elementwise import Cast, Equal, Where
+from ..ops.elementwise import And, Cast, Equal, Where
 from ..ops.reduce import Sum, drop
 from ..ops.shape import Iota, Size, Slice, reshape
 from ..spec.kinds import Word
@@ -47,6 +47,8 @@ def take(b: Builder, x: Value, *, at: int = 0, over: Word = "1") -> Value:
     need_floats(x)
     b.across_steps(x, axis)
     here = Equal()(Iota(tuple(dim if i == axis else 1 for i in range(x.rank)), axis)(), _place(b, x, axis, at))
+    mask = b.mask(x, axis)
+    here = here if mask is None else And()(here, mask)
     return drop(Sum((axis,))(Where()(here, x, constant(0.0, x.dtype))), axis)
 
 

@@ -403,6 +403,8 @@ class CallKind(Kind):
     def accept(self, node: Node, context: Context) -> Any:
         if isinstance(node.data, str) and self.short and "@" in node.data:
             name, _, argument = node.data.partition("@")
+            if scalar(argument) is None:
+                return context.wrong(self, node)
             call = self.call(Key(name, node.span), Node(scalar(argument), node.span), context)
             return replace(call, label=str(node.data)) if isinstance(call, Call) else call
         if isinstance(node.data, str):

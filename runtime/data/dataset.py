@@ -21,7 +21,7 @@ from ...compiler.spec.sections import FIELD, Data, Source
 from ...compiler.spec.signatures import DTYPES, RESERVED, spec_type
 from ...compiler.spec.source import Key, Node
 from .fields import DerivedEncoder, Encoder, FieldError, Fitted, State, restore
-from .fields.together import Spans, encode, informed, placed, with_needed
+from .fields.together import Spans, cut_alike, encode, informed, placed, with_needed
 from .splits import DEFAULT, NAMES
 from .table import Array, Column, DataError, Table, listed
 
@@ -273,12 +273,12 @@ def dataset_from_tables(
     """
     if "train" not in tables or not len(tables["train"]):
         raise DataError("there are no training rows: fields are fitted on the rows of `train`")
-    fitted = _fit(tables["train"], fields, spans or {})
+    fitted = cut_alike(_fit(tables["train"], fields, spans or {}), tables["train"])
     fitted = informed(fitted, tables["train"], spans or {})
     arrays = {split: encode(fitted, table, spans or {}) for split, table in tables.items()}
     _check_rows(arrays)
     splits = {name: Split(arrays[name], table) for name, table in tables.items()}
-    columns = sorted({column for encoder in fields.values() for column in encoder.columns})
+    columns = sorted({column for encoder in fields.values() for column in (*encoder.columns, *encoder.beside)})
     return Dataset(splits, fitted, fingerprint(tables, columns))
 
 

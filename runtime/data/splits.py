@@ -287,4 +287,4 @@ def values(table: Table, *, on: Word, test: list[Scalar] | Scalar, valid: list[S
 def _named(given: Any) -> list[str]:
     """Values as categories are called."""
     found = given if isinstance(given, list) else [] if given is None else [given]
-    return [number_name(v) if isinstance(v, int | float) and not isinstance(v, bool) else str(v) for v in found]
+    return [str(v) if isinstance(v, str) else number_name(v) for v in found]

@@ -52,8 +52,13 @@ class Column:
         return self.values.dtype == object and not self.ragged
 
     @property
+    def is_sequence(self) -> bool:
+        """Whether a row is a sequence of single values: a ragged one, or one of as many numbers as all others."""
+        return self.ragged or len(self.shape) == 1
+
+    @property
     def lengths(self) -> Rows:
-        """The number of steps in each row of a ragged column, 0 where it is missing."""
+        """The number of steps in each row of sequences, 0 where it is missing."""
         return np.fromiter((len(v) for v in self.values), np.int64, len(self.values)) * ~self.missing
 
     @property
@@ -186,6 +191,8 @@ def _common(rows: Sequence[Array]) -> np.dtype[np.generic]:
 
 def _steps(row: Any, name: str, source: str) -> Array:
     """One row of a ragged column."""
+    if isinstance(row, list | tuple) and len({isinstance(step, str) for step in row}) > 1:
+        raise DataError(f"{source}: `{name}` has a row that mixes text and numbers")
     try:
         array = np.asarray(row)
     except ValueError:
@@ -288,12 +295,12 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def by_step(table: Table, name: str) -> tuple[Table, Rows | None]:
-    """The table with a row for each step of the ragged column `name`, and the lengths of the sequences.
+    """The table with a row for each step of a column of sequences, and their lengths.
 
     Of a column with one value per row, the table as it is, and `None`.
     """
     column = table.column(name)
-    if not column.ragged:
+    if not column.is_sequence:
         return table, None
     lengths = column.lengths
     kept = [row for row, length in zip(column.values, lengths, strict=True) if length]

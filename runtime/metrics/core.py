@@ -19,6 +19,8 @@ Goal = Literal["max", "min"]
 F = TypeVar("F", bound=Callable[..., float])
 
 TASKS: dict[str, tuple[Task, ...]] = {}
+# What a metric is for that an installed package adds without saying so.
+PLAIN: tuple[Task, ...] = ("classes", "labels", "values")
 GOALS: dict[str, Goal] = {}
 BINARY: set[str] = set()
 # Metrics that are told, as a third argument, what there is to know besides predictions and targets.
@@ -118,9 +120,7 @@ def check_metric(call: Call, task: str, loss: str | None = None, classes: int | 
     who = f"the loss `{loss}`" if loss else "the network"
     if task == "nothing":
         return f"metric `{call.name}` judges predictions, {who} makes none"
-    tasks = TASKS.get(call.name)
-    if tasks is None:
-        return None
+    tasks = TASKS.get(call.name, PLAIN)
     if task not in tasks:
         does = "gives scores to rank by" if task == "ranking" else f"predicts {task}"
         return f"metric `{call.name}` is for {' and '.join(tasks)}, {who} {does}"

@@ -33,6 +33,8 @@ BODIES = {
     "rnn last": "{rnn: {units: 5, bidirectional: true, returns: last}}",
     "attention": "{attention: 2}, {residual: [layer_norm, {attention: {heads: 2, positions: alibi}}]}",
     "causal": "positions, {attention: {heads: 2, causal: true, positions: rotary}}",
+    "take last": "{linear: 5}, {take: {at: -1, over: T}}",
+    "take third": "{linear: 5}, {take: {at: 2, over: T}}",
     "pooled attention": "{attention: 2}, {mean: {over: T}}",
 }
 

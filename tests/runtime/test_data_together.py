@@ -40,6 +40,21 @@ def test_sequences_of_the_same_lengths_are_cut_alike() -> None:
     assert arrays["other"].shape == (3, 3), "its lengths are its own"
 
 
+def test_sequences_of_one_length_are_sequences_too() -> None:
+    data = dataset_from_tables({"train": from_arrays({"tag": [[1, 2, 3], [1, 2]]})}, {"tag": f.ids(column="tag")})
+    assert transform(data.fields, from_arrays({"tag": [[1, 2, 3]]}), ["tag"])["tag"].tolist() == [[0, 1, 2]]
+    even = dataset_from_tables({"train": from_arrays({"tag": [[1, 2], [2, 1]]})}, {"tag": f.ids(column="tag")})
+    assert even.splits["train"].arrays["tag"].tolist() == [[0, 1], [1, 0]]
+
+
+def test_what_is_cut_is_decided_by_training_rows() -> None:
+    train = from_arrays({"a": [list("xyz"), list("x")], "b": [list("xyzz"), list("x")]})
+    fields = {"a": f.words(column="a", max_length=2), "b": f.words(column="b")}
+    data = dataset_from_tables({"train": train}, fields)
+    alone = transform(data.fields, from_arrays({"a": [list("xyz")], "b": [list("xyz")]}), ["a", "b"])
+    assert (alone["a"].shape, alone["b"].shape) == ((1, 2), (1, 3))
+
+
 def test_parts_of_words() -> None:
     table = from_arrays({"w": [["London", "f-16"], ["USA", "it's"]]})
     found = {}

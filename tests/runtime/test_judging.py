@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trine.runtime.data.fields as f
 from trine.backends.base import load
 from trine.compiler.spec.diagnostics import SpecError
 from trine.compiler.spec.reader import read_string
+from trine.runtime.data import DataError, from_arrays
 from trine.runtime.evaluation import spelled
 from trine.runtime.generation import Generator, Sampling
 from trine.runtime.session import evaluate, prepare, train
@@ -73,6 +75,69 @@ def test_ranks_are_those_of_every_pair_scored_alone(backend: str) -> None:
     metrics = found.metrics["test"]
     assert metrics["hit_rate@5"] == pytest.approx(np.mean(np.asarray(ranks) <= 5))
     assert metrics["mrr"] == pytest.approx(np.mean(1 / np.asarray(ranks)), rel=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "onnx"])
+def test_a_score_of_items_alone_is_ranked_for_each_user(backend: str) -> None:
+    text = (
+        RANKING[: RANKING.index("  blocks:")]
+        + """
+  layers:
+    - {embedding: {rows: $item.size, dim: 1}, from: item, as: bias}
+    - {embedding: {rows: $item.size, dim: 1}, from: negative, share: bias, as: other}
+    - {reshape: [1], from: bias, as: good}
+    - {reshape: [3], from: other, as: bad}
+  outputs: [good]
+"""
+        + RANKING[RANKING.index("train: {loss") :]
+    )
+    text = text.replace("inputs: {user: int, item: int", "inputs: {item: int")
+    found = train(read_string(text), backend=backend, data=choices())
+    _, dataset = prepare(read_string(text), choices())
+    rows = {name: part.arrays for name, part in dataset.splits.items()}
+    bias = found.model.predict_arrays({"item": np.arange(dataset.sizes["item.size"])})["good"].reshape(-1)
+    hits = []
+    for user, item in zip(rows["test"]["user"], rows["test"]["item"], strict=True):
+        scores = bias.copy()
+        for split in ("train", "valid"):
+            scores[rows[split]["item"][rows[split]["user"] == user]] = -np.inf
+        hits.append((scores > bias[item]).sum() < 5)
+    assert found.metrics["test"]["hit_rate@5"] == pytest.approx(np.mean(hits))
+
+
+def test_what_belongs_to_an_item_is_not_ranked_by() -> None:
+    text = (
+        RANKING.replace("inputs: {user: int,", "inputs: {genre: 'float[1]', user: int,")
+        .replace("    user: {column: u, encode: ids}", "    genre: {columns: [g]}\n    user: {column: u, encode: ids}")
+        .replace(
+            "    - {dot: [u, v], as: good}",
+            "    - {linear: 4, from: genre, as: g}\n    - {add: [u, g], as: ug}\n    - {dot: [ug, v], as: good}",
+        )
+    )
+    data = choices()["train"]
+    with pytest.raises(DataError, match="each `item` has one value of"):
+        train(read_string(text), data={"train": {**data, "g": [i % 3 for i in data["i"]]}})
+
+
+def test_texts_that_cannot_be_generated_are_told_before_training(tmp_path: Path) -> None:
+    data = {"train": words(40, 0), "test": words(9, 1)}
+    for old, new, part in (
+        (", start: true, end: true", "", "beginning and end"),
+        ("int[T <= 10]", "int[T]", "how long T may be"),
+    ):
+        with pytest.raises(DataError, match=part):
+            train(read_string(TRANSLATION.replace(old, new)), tmp_path / "run", data=data)
+        assert not (tmp_path / "run").exists()
+
+
+def test_words_are_compared_as_the_vocabulary_writes_them() -> None:
+    """A comma stands apart in what is generated, and so it does in what is expected."""
+    table = from_arrays({"text": ["Yes, it's here.", "No!"]})
+    field = f.words(start=True, end=True).fit(table)
+    ids = field.transform(table)
+    assert [field.tokens.written(text) for text in field.layout.texts(table, type(field.tokens))] == [
+        field.text(row) for row in ids
+    ]
 
 
 def test_rankings_need_to_know_what_there_is_to_rank() -> None:

@@ -28,6 +28,11 @@ class Encoder(Struct, ABC):
     def columns(self) -> tuple[str, ...]:
         """The columns it reads."""
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The columns that say something of the others' rows."""
+        return ()
+
     @abstractmethod
     def fit(self, table: Table) -> Fitted:
         """Learn from training rows; raises `DataError`."""

@@ -139,15 +139,18 @@ class FittedNegatives(Derived):
             )
 
     def vary(self, name: str, arrays: Mapping[str, Array], rng: np.random.Generator) -> Array:
-        items = np.repeat(arrays[self.sample][:, None], self.count, axis=1)
-        users = None if self.by is None else np.repeat(arrays[self.by][:, None], self.count, axis=1)
-        drawn = self._draw(rng, items.size).reshape(items.shape)
+        own = np.repeat(arrays[self.sample], self.count)
+        users = None if self.by is None else np.repeat(arrays[self.by], self.count)
+        drawn = self._draw(rng, own.size)
+        wrong = np.arange(own.size)
         for _ in range(ROUNDS):
-            wrong = self._refused(drawn, items, users)
-            if not wrong.any():
-                return drawn
-            drawn[wrong] = self._draw(rng, int(wrong.sum()))
-        return self._by_list(drawn, wrong, items, users, rng)
+            wrong = wrong[self._refused(drawn[wrong], own[wrong], None if users is None else users[wrong])]
+            if not wrong.size:
+                break
+            drawn[wrong] = self._draw(rng, wrong.size)
+        for i in wrong:
+            drawn[i] = self._from_list(int(own[i]), None if users is None else int(users[i]), rng)
+        return drawn.reshape(-1, self.count)
 
     def _draw(self, rng: np.random.Generator, count: int) -> Array:
         if self.chances is None:
@@ -155,21 +158,17 @@ class FittedNegatives(Derived):
         found = np.searchsorted(self.chances, rng.random(count), side="right")
         return np.asarray(np.minimum(found, self.total - 1))
 
-    def _refused(self, drawn: Array, items: Array, users: Array | None) -> Array:
-        own: Array = drawn == items
-        return own if users is None or self.seen is None else np.logical_or(own, self.seen.has(users, drawn))
+    def _refused(self, drawn: Array, own: Array, users: Array | None) -> Array:
+        same: Array = drawn == own
+        return same if users is None or self.seen is None else np.logical_or(same, self.seen.has(users, drawn))
 
-    def _by_list(
-        self, drawn: Array, wrong: Array, items: Array, users: Array | None, rng: np.random.Generator
-    ) -> Array:
-        """The last few, of users who have seen nearly everything, from the list of what is left."""
-        for place in zip(*np.nonzero(wrong), strict=True):
-            left = np.ones(self.total, np.bool_)
-            left[items[place]] = False
-            if users is not None and self.seen is not None:
-                left[self.seen.by(int(users[place]))] = False
-            drawn[place] = rng.choice(np.flatnonzero(left))
-        return drawn
+    def _from_list(self, own: int, user: int | None, rng: np.random.Generator) -> int:
+        """One of what is left, for a user who has seen nearly everything."""
+        left = np.ones(self.total, np.bool_)
+        left[own] = False
+        if user is not None and self.seen is not None:
+            left[self.seen.by(user)] = False
+        return int(rng.choice(np.flatnonzero(left)))
 
     def arguments(self) -> State:
         known = asdict(replace(self, seen=None, chances=None))

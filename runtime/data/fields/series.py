@@ -57,6 +57,10 @@ class Series(Encoder):
     def columns(self) -> tuple[str, ...]:
         return self.numbers.columns
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        return () if self.of is None else (self.of,)
+
     def fit(self, table: Table) -> FittedSeries:
         found = self.numbers.fit(table)
         if found.shape:
@@ -136,7 +140,7 @@ def _series_of(table: Table, of: str | None) -> Rows:
     else:
         codes = categories(flat(table, of, "the name of a series"))[1]
     changes = np.diff(codes) != 0
-    if changes.sum() + 1 > len(np.unique(codes)):
+    if len(table) and changes.sum() + 1 > len(np.unique(codes)):
         raise DataError(f"{table.place(of or '')}: the rows of a series must stand one below the other")
     gaps = (np.diff(table.rows) != 1) & ~changes
     if gaps.any():

@@ -215,7 +215,9 @@ class FittedText(Fitted):
         rows = [self._row(text, table) for text in self.layout.texts(table, type(self.tokens))]
         if self.layout.window is not None:
             return self._windows(np.concatenate([np.zeros(0, np.int64), *rows]), self.layout.window, table)
-        return padded(np.concatenate(rows), np.fromiter(map(len, rows), np.int64, len(rows)), None, PAD)
+        return padded(
+            np.concatenate([np.zeros(0, np.int64), *rows]), np.fromiter(map(len, rows), np.int64, len(rows)), None, PAD
+        )
 
     def _windows(self, ids: Array, window: int, table: Table) -> Array:
         """Pieces of the running text. They share memory."""

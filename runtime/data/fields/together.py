@@ -29,7 +29,7 @@ def encode(fields: Mapping[str, Fitted], table: Table, spans: Spans = NOWHERE) -
             rows = anchors(list(series.values()), table)
     own = table if rows is None else table.take(rows)
     found: dict[str, Array] = {}
-    for name, field in cut_alike(plain, table).items():
+    for name, field in plain.items():
         with placed(name, spans):
             if isinstance(field, FittedSeries) and rows is not None:
                 found[name] = field.windows(table, rows)
@@ -51,11 +51,14 @@ def placed(name: str, spans: Spans) -> Iterator[None]:
 
 
 def cut_alike(fields: Mapping[str, Fitted], table: Table) -> dict[str, Fitted]:
-    """The fields; a sequence that says no limit is cut as the shortest beside it with the same lengths in all rows."""
+    """The fields, cut as those beside them: sequences that say no limit, and have the same lengths in all rows.
+
+    It is decided once, by the training rows.
+    """
     groups: dict[bytes, list[str]] = defaultdict(list)
     for name, field in fields.items():
         column = table.columns.get(field.columns[0]) if len(field.columns) == 1 else None
-        if column is not None and column.ragged:
+        if column is not None and column.is_sequence and field.padded:
             groups[column.lengths.tobytes()].append(name)
     found = dict(fields)
     for names in groups.values():

@@ -55,6 +55,10 @@ class Tokens(Struct, ABC):
     def ids(self, text: Text) -> list[int]:
         """The ids of a text; raises `UnseenToken`."""
 
+    def written(self, text: Text) -> str:
+        """A text as `joined` writes one, to compare the two; what the vocabulary lacks stands as it is."""
+        return text if isinstance(text, str) else " ".join(text)
+
     @abstractmethod
     def joined(self, tokens: Iterable[str], continued: bool) -> Iterator[str]:
         """The text of tokens, in pieces as they come; `continued` says that other text stands before."""
@@ -96,6 +100,9 @@ class Listed(Tokens):
     def _index(self) -> dict[str, int]:
         """The id of each token that text may have."""
         return {token: i for i, token in enumerate(self.vocabulary) if token not in SPECIAL}
+
+    def written(self, text: Text) -> str:
+        return "".join(self.joined(self.cut(text), continued=False))
 
     def ids(self, text: Text) -> list[int]:
         index, unknown = self._index, self.special.get(UNKNOWN)
