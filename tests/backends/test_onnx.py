@@ -133,6 +133,8 @@ LAYER_SPECS: dict[str, tuple[str, str]] = {
     "transpose": ("x: 'float[T, 3]'", "[{transpose: [2, 1]}]"),
     "mean": ("x: 'float[T, 3]'", "[mean]"),
     "maximum": ("x: 'float[2, 3]'", "[{maximum: {over: 2}}]"),
+    "slice": ("x: 'float[5, 3]'", "[{slice: {start: 1, stop: -1}}]"),
+    "take": ("x: 'float[T, 3]'", "[{take: {at: -1, over: T}}]"),
     "add": (TWO, "[{add: [x, y]}]"),
     "multiply": (TWO, "[{multiply: [x, y]}]"),
     "subtract": (TWO, "[{subtract: [x, y]}]"),
