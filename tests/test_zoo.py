@@ -14,11 +14,13 @@ import trine
 from trine.backends.base import load
 from trine.compiler.analysis import parameters
 from trine.compiler.build import build
-from trine.compiler.ir import Array
+from trine.compiler.ir import Array, DType
 from trine.compiler.passes import Model, for_inference
 from trine.compiler.spec.diagnostics import Report
+from trine.compiler.spec.reader import Spec
 from trine.compiler.spec.schema import schema
 from trine.compiler.spec.source import read_text
+from trine.runtime.data import Dataset
 from trine.runtime.model import LoadedModel, initial_weights
 from trine.runtime.progress import Silent
 from trine.runtime.runs import resolved_text
@@ -72,9 +74,14 @@ class Losses(Silent):
 THREE = ["train.epochs=null", "train.steps=3", "train.batch=8", "train.schedule=null"]
 # Of generated sets a part is enough; windows of a series need more of it.
 ROWS = {"series": 1500}
-# Three steps in float32 differ by the order of sums alone. Nineteen rectified layers, normalised over batches of eight,
-# turn one rounding into another side of a kink: in float64 the same three losses agree to 2e-15.
-TOLERANCES = {"vision/resnet20": 2e-3}
+# Three steps in float32 differ by the order of sums alone: SMOOTH. Rectified convolutions that are normalised over a
+# batch of eight turn one rounding into another side of a kink now and then: in float32 they are held to KINKED, and in
+# float64, where no rounding is near a kink, to EXACT (ONNX Runtime has no convolution in float64).
+SMOOTH, KINKED, EXACT = 2e-5, 5e-3, 1e-9
+
+
+def is_kinked(name: str) -> bool:
+    return name.startswith("vision/") or name == "audio/spoken-digits"
 
 
 def overrides(name: str) -> list[str]:
@@ -86,20 +93,26 @@ def overrides(name: str) -> list[str]:
     return [few] if source.source.scheme == "generated" else []
 
 
+def three_losses(spec: Spec, dataset: Dataset, backend: str, dtype: DType) -> list[float]:
+    rows = dataset.splits["train"].arrays
+    cast = {name: a.astype(dtype.numpy) if a.dtype.kind == "f" else a for name, a in rows.items()}
+    losses = Losses()
+    Trainer(spec, {"train": cast}, load(backend), losses, dtype, fields=dataset.fields).fit()
+    assert len(losses.found) == 3
+    return losses.found
+
+
 @pytest.mark.parametrize("name", sorted(zoo()))
 def test_three_steps_are_the_same_on_every_backend(name: str) -> None:
-    spec = open_spec(f"zoo:{name}", [*THREE, *overrides(name)])
-    sized, dataset = prepare(spec, given(name))
-    rows = {split: part.arrays for split, part in dataset.splits.items() if split == "train"}
-    found: dict[str, list[float]] = {}
-    for backend in ("numpy", "torch", "onnx"):
-        losses = Losses()
-        Trainer(sized, rows, load(backend), losses, fields=dataset.fields).fit()
-        found[backend] = losses.found
-    assert len(found["numpy"]) == 3
+    sized, dataset = prepare(open_spec(f"zoo:{name}", [*THREE, *overrides(name)]), given(name))
+    expected = three_losses(sized, dataset, "numpy", DType.f32)
+    rtol = KINKED if is_kinked(name) else SMOOTH
     for backend in ("torch", "onnx"):
-        rtol = TOLERANCES.get(name, 2e-5)
-        np.testing.assert_allclose(found[backend], found["numpy"], rtol=rtol, err_msg=backend)
+        found = three_losses(sized, dataset, backend, DType.f32)
+        np.testing.assert_allclose(found, expected, rtol=rtol, err_msg=backend)
+    if is_kinked(name):
+        one, other = (three_losses(sized, dataset, backend, DType.f64) for backend in ("numpy", "torch"))
+        np.testing.assert_allclose(one, other, rtol=EXACT)
 
 
 @pytest.mark.parametrize("name", sorted(zoo()))
