@@ -16,6 +16,7 @@ from ..compiler.spec.registry import Call
 from ..compiler.structs import Struct
 from .data import Fitted
 from .data.fields import FittedText
+from .data.splits import NAMES
 from .metrics import About, check_metric, evaluate_metrics
 from .ranking import Scorer, scorers
 
@@ -95,8 +96,7 @@ def _steps(prediction: Array, target: Array) -> tuple[Array, Array, Array]:
 
 def earlier(splits: Mapping[str, Arrays], name: str) -> list[Arrays]:
     """The splits that come before one."""
-    order = ("train", "valid", "test")
-    before = order[: order.index(name)] if name in order else order
+    before = NAMES[: NAMES.index(name)] if name in NAMES else NAMES
     return [splits[n] for n in before if n in splits]
 
 
@@ -120,7 +120,7 @@ def judged(head: Head, outcome: Outcome, field: Fitted | None) -> tuple[Array, A
         return field.inverse(prediction), field.inverse(target), About()
     if head.task == "text":
         return spelled(prediction, field), written(target, field), About()
-    return prediction, target, About(getattr(field, "names", None) or (), outcome.sources.get(head.key))
+    return prediction, target, About((field.names if field else None) or (), outcome.sources.get(head.key))
 
 
 def spelled(frames: Array, field: Fitted | None) -> Array:

@@ -224,7 +224,7 @@ class Trainer:
         """The rows with those fields drawn that vary."""
         if not self.varying:
             return feeds
-        whole = {name: array[rows] for name, array in self.rows.items()}
+        whole = feeds | {name: array[rows] for name, array in self.rows.items() if name not in feeds}
         drawn = {
             name: field.vary(name, whole, generator(self.train.seed, "field", name, batch))
             for name, field in self.varying.items()

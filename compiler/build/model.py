@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..ir import DType, Graph, Input, IRError, Origin, Type, Value, constant, input_of, origin
 from ..layers.core import Decoding, LayerError, Loss, Target, reads_of, words_of
@@ -26,10 +25,6 @@ from ..spec.registry import LOSSES, Call, Entry
 from ..spec.signatures import BATCH, Signature, spec_type
 from ..spec.source import Key, Node
 from ..spec.steps import Step, parse_blocks, parse_step, parse_steps, references
-
-if TYPE_CHECKING:
-    pass
-
 from .network import Head, Network
 from .walker import Bound, Frame, StepWalker
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ..ir import Graph, Value
 from ..spec.diagnostics import Span
 from ..spec.registry import Call
 from ..structs import Struct
-
-if TYPE_CHECKING:
-    pass
 
 Mode = Literal["train", "evaluate", "infer"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypedDict
@@ -84,11 +84,11 @@ def slices(
     return rows
 
 
-Draws = Sequence[Array]
+Draws = Iterable[Array]
 
 
 def draws_of(rows: Array | int, seed: int, rounds: int = 200) -> Draws:
-    """Which predictions are in each of `rounds` samples drawn with replacement.
+    """Which predictions are in each of `rounds` samples drawn with replacement, one sample after the other.
 
     rows: how many predictions there are; or of which row each is: rows are drawn then, with all of their predictions,
         because the steps of a sequence do not err apart from each other.
@@ -96,12 +96,12 @@ def draws_of(rows: Array | int, seed: int, rounds: int = 200) -> Draws:
     """
     rng = generator(seed, "bootstrap")
     if isinstance(rows, int):
-        return [rng.integers(0, rows, rows) for _ in range(rounds)] if rows > 1 else []
+        yield from (rng.integers(0, rows, rows) for _ in range(rounds if rows > 1 else 0))
+        return
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    if len(starts) < 2:
-        return []
     pieces = np.split(np.arange(len(rows)), starts[1:])
-    return [np.concatenate([pieces[i] for i in rng.integers(0, len(pieces), len(pieces))]) for _ in range(rounds)]
+    for _ in range(rounds if len(starts) > 1 else 0):
+        yield np.concatenate([pieces[i] for i in rng.integers(0, len(pieces), len(pieces))])
 
 
 def bootstrap(
@@ -128,11 +128,11 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """The 95 % interval of each metric, under the names that `evaluate_metrics` gives."""
     names = evaluate_metrics(calls, prediction, target, task, about)
-    draws = draws_of(len(prediction) if about.rows is None else about.rows, seed)
+    rows = len(prediction) if about.rows is None else about.rows
     found = {}
     for name, call in zip(names, calls, strict=True):
-        measured = partial(_measure, call, about)
-        found[name] = bootstrap(measured, prediction, target, draws)
+        # Drawn again for each: all draws together are two hundred times as many numbers as there are predictions.
+        found[name] = bootstrap(partial(_measure, call, about), prediction, target, draws_of(rows, seed))
     return found
 
 

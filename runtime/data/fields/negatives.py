@@ -30,11 +30,10 @@ def negatives(*, sample: Word, count: Positive = 1, never: Word | None = None, p
     power: 0 draws all ids alike, 1 as often as the training rows have them, 0.75 in between (Mikolov et al., 2013).
     Example: negative: {sample: item, count: 4, never: seen_by_user}
     """
-    if never is not None and not never.removeprefix(SEEN_BY).isidentifier():
+    by = None if never is None else never.removeprefix(SEEN_BY)
+    if by is not None and (by == never or not by.isidentifier()):
         raise FieldError(f"`never` is `{SEEN_BY}` and the name of a field, such as `seen_by_user`, found `{never}`")
-    if never is not None and not never.startswith(SEEN_BY):
-        raise FieldError(f"`never` is `{SEEN_BY}` and the name of a field, such as `seen_by_user`, found `{never}`")
-    return Negatives(sample, count, never.removeprefix(SEEN_BY) if never else None, power)
+    return Negatives(sample, count, by, power)
 
 
 class Negatives(DerivedEncoder):
