@@ -20,7 +20,8 @@ from ...compiler.passes import Model
 from ...compiler.rewrite import legalize
 from ...files import write_atomically
 from ..executable import Run, Specialised, lower
-from .emit import ELEMENTS, IR_VERSION, OPSET, Emitter, native, prepare
+from .emit import ELEMENTS, IR_VERSION, OPSET, Emitter, native
+from .prepare import prepare
 
 __all__ = ["BACKEND", "OnnxBackend"]
 

@@ -14,7 +14,8 @@ import pytest
 import trine.backends.onnx as onnx_backend
 import trine.compiler.training  # noqa: F401 (registers layers, losses, optimizers)
 from trine.backends.onnx import BACKEND, model_proto
-from trine.backends.onnx.emit import OPSET, native, prepare
+from trine.backends.onnx.emit import OPSET, native
+from trine.backends.onnx.prepare import prepare
 from trine.compiler.build import build
 from trine.compiler.initialisers import initialise
 from trine.compiler.ir import DType, Graph, Input, Type, Value, constant, evaluate, input_of

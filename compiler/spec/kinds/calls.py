@@ -1,343 +1,36 @@
-"""What a value in a spec may be: one class per kind, made from Python annotations.
-
-A kind reads a node into a value, describes itself in words, and gives its JSON Schema. Signatures
-and section classes are the only place where arguments are declared; everything else follows.
-"""
+"""Sections, and calls into registries with their arguments, as classes and signatures declare them."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import re
 import types
 import typing
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import Annotated, Any, Literal, Union
 
-from ..structs import Struct
-from .diagnostics import Report, Span, hint, nearest, suggest
-from .expressions import Scope, Symbol
-from .registry import Call, Entry, Registry
-from .source import Key, Node, scalar, words
-
-Schema = dict[str, Any]
-
-
-class Invalid:
-    """What reading gives after it has reported an error."""
-
-    def __repr__(self) -> str:
-        return "INVALID"
-
-
-INVALID = Invalid()
-
-
-class Context(Struct):
-    """Where a value is being read: the names in scope, the report, and whose argument it is."""
-
-    scope: Scope
-    report: Report
-    owner: str = "the spec"
-    place: Span | None = None
-
-    def of(self, owner: str, place: Span | None = None) -> Context:
-        return Context(self.scope, self.report, owner, place)
-
-    def wrong(self, kind: Kind, node: Node, help: str | None = None) -> Invalid:
-        bare = _without_quotes(node)
-        found = str(node) if bare is None else f"the text {node}"
-        fits = bare is not None and kind.accept(bare, Context(self.scope, Report())) is not INVALID
-        advice = help or ("write it without quotes" if fits else None)
-        self.report.error("E203", f"{self.owner} expects {kind.words}, found {found}", node.span, help=advice)
-        return INVALID
-
-
-def _without_quotes(node: Node) -> Node | None:
-    """What a text would be without its quotes, where that is no text."""
-    if not isinstance(node.data, str) or not node.data or len(node.data) > 40:
-        return None
-    value = scalar(node.data)
-    return None if isinstance(value, str) else Node(value, node.span)
-
-
-class Kind(Struct, ABC):
-    """A kind of value."""
-
-    @property
-    @abstractmethod
-    def words(self) -> str:
-        """The kind in words, as a message says it: `a whole number above 0`."""
-
-    @abstractmethod
-    def accept(self, node: Node, context: Context) -> Any:
-        """The value of a node without expressions, or `INVALID` after reporting why not."""
-
-    @abstractmethod
-    def schema(self) -> Schema:
-        """The JSON Schema of the values this kind accepts."""
-
-    def read(self, node: Node, context: Context) -> Any:
-        """The value of a node, its expression resolved, or `INVALID` after reporting why not."""
-        resolved = context.scope.resolve(node, context.report)
-        if resolved is None:
-            return INVALID
-        if isinstance(resolved.data, Symbol) and not isinstance(self, SizeKind | UnionKind):
-            message = f"{context.owner} must be known before the data are read, `${resolved.data}` is not"
-            context.report.error("E207", message, node.span)
-            return INVALID
-        return self.accept(resolved, context)
-
-
-class Range(Struct):
-    """Bounds of a number, for use in `Annotated`."""
-
-    low: float | None = None
-    high: float | None = None
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        if self.low is not None and (value < self.low or (self.open_low and value == self.low)):
-            return False
-        return self.high is None or not (value > self.high or (self.open_high and value == self.high))
-
-    @property
-    def words(self) -> str:
-        if self.low is not None and self.high is not None and not (self.open_low or self.open_high):
-            return f" from {self.low:g} to {self.high:g}"
-        low = self.low is not None and (f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}")
-        high = self.high is not None and (f"below {self.high:g}" if self.open_high else f"of at most {self.high:g}")
-        return "".join(f" {part}" for part in (low, low and high and "and", high) if part)
-
-    def schema(self) -> Schema:
-        names = (
-            "exclusiveMinimum" if self.open_low else "minimum",
-            "exclusiveMaximum" if self.open_high else "maximum",
-        )
-        return {name: value for name, value in zip(names, (self.low, self.high), strict=True) if value is not None}
-
-
-Positive = Annotated[int, Range(1)]
-Natural = Annotated[int, Range(0)]
-PositiveFloat = Annotated[float, Range(0, open_low=True)]
-NonNegative = Annotated[float, Range(0)]
-Share = Annotated[float, Range(0, 1, open_high=True)]
-Fraction = Annotated[float, Range(0, 1)]
-
-
-class IntKind(Kind):
-    range: Range = Range()
-
-    @property
-    def words(self) -> str:
-        return "a whole number" + self.range.words
-
-    def accept(self, node: Node, context: Context) -> Any:
-        value = node.data
-        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or value not in self.range or abs(value) >= 2**63:
-            return context.wrong(self, node)
-        return value
-
-    def schema(self) -> Schema:
-        return {"type": "integer", **self.range.schema()}
-
-
-class FloatKind(Kind):
-    range: Range = Range()
-
-    @property
-    def words(self) -> str:
-        return "a number" + self.range.words
-
-    def accept(self, node: Node, context: Context) -> Any:
-        value = node.data
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return context.wrong(self, node)
-        return float(value) if math.isfinite(value) and value in self.range else context.wrong(self, node)
-
-    def schema(self) -> Schema:
-        return {"type": "number", **self.range.schema()}
-
-
-class BoolKind(Kind):
-    words = "true or false"
-
-    def accept(self, node: Node, context: Context) -> Any:
-        if isinstance(node.data, bool):
-            return node.data
-        meant = _SWITCHES.get(node.data.lower()) if isinstance(node.data, str) else None
-        return context.wrong(self, node, f"write `{meant}`" if meant else None)
-
-    def schema(self) -> Schema:
-        return {"type": "boolean"}
-
-
-_SWITCHES = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
-
-
-class NullKind(Kind):
-    words = "nothing"
-
-    def accept(self, node: Node, context: Context) -> Any:
-        return None if node.data is None else context.wrong(self, node)
-
-    def schema(self) -> Schema:
-        return {"type": "null"}
-
-
-class TextKind(Kind):
-    words = "text"
-
-    def accept(self, node: Node, context: Context) -> Any:
-        return node.data if isinstance(node.data, str) else context.wrong(self, node)
-
-    def schema(self) -> Schema:
-        return {"type": "string"}
-
-
-class Text(str):
-    """A word, or a number taken as one: column names, category names."""
-
-
-class WordKind(Kind):
-    words = "a word or a number"
-
-    def accept(self, node: Node, context: Context) -> Any:
-        if isinstance(node.data, str | int | float) and not isinstance(node.data, bool):
-            return str(node.data)
-        return context.wrong(self, node)
-
-    def schema(self) -> Schema:
-        return {"type": ["string", "number"]}
-
-
-class ScalarKind(Kind):
-    words = "a number, text, true or false"
-
-    def accept(self, node: Node, context: Context) -> Any:
-        return context.wrong(self, node) if isinstance(node.data, list | dict) or node.data is None else node.data
-
-    def schema(self) -> Schema:
-        return {"type": ["string", "number", "boolean"]}
-
-
-class ChoiceKind(Kind):
-    options: tuple[Any, ...]
-
-    @property
-    def words(self) -> str:
-        shown = [words(option) for option in self.options]
-        return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
-
-    def accept(self, node: Node, context: Context) -> Any:
-        for option in self.options:
-            if type(option) is type(node.data) and option == node.data:
-                return option
-        known = [option for option in self.options if isinstance(option, str)]
-        return context.wrong(self, node, suggest(node.data, known) if isinstance(node.data, str) else None)
-
-    def schema(self) -> Schema:
-        return {"enum": list(self.options)}
-
-
-class SizeKind(Kind):
-    """A positive number, or the name of a size that the data will define."""
-
-    words = "a whole number of at least 1"
-
-    def accept(self, node: Node, context: Context) -> Any:
-        return node.data if isinstance(node.data, Symbol) else IntKind(Range(1)).accept(node, context)
-
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": 1}
-
-
-class ListKind(Kind):
-    item: Kind
-
-    @property
-    def words(self) -> str:
-        return f"a list ({self.item.words} each)"
-
-    def accept(self, node: Node, context: Context) -> Any:
-        if not isinstance(node.data, list):
-            return context.wrong(self, node)
-        items = [self.item.read(item, context) for item in node.data]
-        return INVALID if INVALID in items else items
-
-    def schema(self) -> Schema:
-        return {"type": "array", "items": expression_or(self.item.schema())}
-
-
-class MapKind(Kind):
-    value: Kind
-
-    @property
-    def words(self) -> str:
-        return f"a mapping ({self.value.words} each)"
-
-    def accept(self, node: Node, context: Context) -> Any:
-        if not isinstance(node.data, dict):
-            return context.wrong(self, node)
-        values = {key: self.value.read(node.data[key], context.of(f"`{key}`")) for key in node.keys()}
-        return INVALID if any(v is INVALID for v in values.values()) else values
-
-    def schema(self) -> Schema:
-        return {"type": "object", "additionalProperties": expression_or(self.value.schema())}
-
-
-class UnionKind(Kind):
-    kinds: tuple[Kind, ...]
-
-    @property
-    def words(self) -> str:
-        parts: list[str] = []
-        for kind in self.kinds:
-            if isinstance(kind, ChoiceKind):
-                parts += [words(option) for option in kind.options]
-            elif not isinstance(kind, NullKind):
-                parts.append(kind.words)
-        return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
-
-    def accept(self, node: Node, context: Context) -> Any:
-        trials = []
-        for kind in self.kinds:
-            trial = Context(context.scope, Report(), context.owner, context.place)
-            value = kind.read(node, trial)
-            if value is not INVALID:
-                return value
-            trials.append(trial.report)
-        deeper = [t for t in trials if any(d.span != node.span or d.code != "E203" for d in t.sorted())]
-        if len(deeper) == 1:
-            context.report.diagnostics.update(deeper[0].diagnostics)
-            return INVALID
-        helps = [label.text for t in trials for d in t.sorted() for label in d.labels if label.text]
-        return context.wrong(self, node, next(iter(helps), None))
-
-    def schema(self) -> Schema:
-        return {"anyOf": [kind.schema() for kind in self.kinds]}
-
-
-class NodeKind(Kind):
-    """Taken as it stands, to be read later (steps, which bring their own scope)."""
-
-    shape: str
-    words: str = "a list of steps"
-
-    def read(self, node: Node, context: Context) -> Any:
-        return self.accept(node, context)
-
-    def accept(self, node: Node, context: Context) -> Any:
-        return node
-
-    def schema(self) -> Schema:
-        return {"$ref": f"#/definitions/{self.shape}"}
+from ...structs import Struct
+from ..diagnostics import Report, Span, hint, nearest
+from ..registry import Call, Entry, Registry
+from ..source import Key, Node, scalar
+from .core import INVALID, Context, Kind, Range, Schema, expression_or
+from .values import (
+    BoolKind,
+    ChoiceKind,
+    FloatKind,
+    IntKind,
+    ListKind,
+    MapKind,
+    NodeKind,
+    NullKind,
+    ScalarKind,
+    SizeKind,
+    TextKind,
+    UnionKind,
+    WordKind,
+)
 
 
 class Param(Struct):
@@ -640,13 +333,6 @@ def read_arguments(
             valid = False
     ordered = {p.name: values[p.name] for p in params if p.name in values}
     return (ordered if valid else None), spans
-
-
-def expression_or(schema: Schema) -> Schema:
-    """A schema that also allows an expression in the value's place."""
-    if schema.get("type") == "object" or "$ref" in schema or schema.get("type") == "string":
-        return schema
-    return {"anyOf": [schema, {"$ref": "#/definitions/expression"}]}
 
 
 def arguments_schema(params: list[Param], doc: str | None, extras: bool = False) -> Schema:
