@@ -119,7 +119,7 @@ def test_scikit_learn_may_be_absent(tmp_path, monkeypatch):
     def absent(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(s.library.importlib, "import_module", absent)
+    monkeypatch.setattr(s.packaged.importlib, "import_module", absent)
     fails(lambda: s.sklearn("iris", tmp_path), "pip install scikit-learn")
 
 

@@ -8,7 +8,7 @@ from .conll import conll
 from .generated import generated
 from .images import images
 from .jsonl import jsonl
-from .library import sklearn
+from .packaged import sklearn
 from .parquet import parquet
 from .separated import csv
 from .text import pydoc, text
