@@ -21,7 +21,7 @@ def trine(backend: str) -> Callable[[Workload, str], Step]:
         from trine.backends.base import load
         from trine.compiler.build import build
         from trine.compiler.ir import input_of
-        from trine.compiler.passes import Model, for_inference, for_training
+        from trine.compiler.passes import Model, for_inference, for_training, freeze
         from trine.compiler.training import training
 
         runner, feeds, weights = load(backend), workload.feeds(), workload.weights()
@@ -41,7 +41,7 @@ def trine(backend: str) -> Callable[[Workload, str], Step]:
         graph = build(workload.spec()).graph
         names = {input_of(v).name for v in graph.by_role("param", "buffer")}
         model, _ = for_inference(Model(graph, {n: weights[n] for n in names}))
-        infer = runner.compile(model.graph, runner.state(model.weights))
+        infer = runner.compile(freeze(model), runner.state({}))
         x = {"x": feeds["x"]}
         return lambda: infer(x)["logits"]
 

@@ -12,7 +12,7 @@ from ..backends.base import Executable, State
 from ..compiler.generation import PARENTS, POSITION, Decoder, decoder
 from ..compiler.initialisers import generator
 from ..compiler.ir import Array, Graph, bind_dims, input_of
-from ..compiler.passes import Model, for_inference
+from ..compiler.passes import Model, for_inference, freeze
 from ..compiler.rewrite import bind
 from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.signatures import BATCH
@@ -98,13 +98,13 @@ class Generator:
             backend = self.model.backend
             step = self._optimised(self.decoder.step, sizes)
             begin = self._optimised(self.decoder.begin, sizes) if self.decoder.begin else None
-            arrays = {**step.weights, **(begin.weights if begin else {})}
+            arrays: dict[str, Array] = {}
             for cache in self.decoder.caches():
                 shape = tuple(int(d) for d in bind_dims(cache.shape, sizes))
                 arrays[input_of(cache).name] = np.zeros(shape, cache.dtype.numpy)
             state = backend.state(arrays)
-            compiled = backend.compile(begin.graph, state) if begin else None
-            self._programs[key] = state, compiled, backend.compile(step.graph, state)
+            compiled = backend.compile(freeze(begin), state) if begin else None
+            self._programs[key] = state, compiled, backend.compile(freeze(step), state)
         return self._programs[key]
 
     def _optimised(self, graph: Graph, sizes: Mapping[str, int]) -> Model:

@@ -14,7 +14,7 @@ from ..backends.executable import sizes_of
 from ..compiler.build import Head, build
 from ..compiler.initialisers import initialise
 from ..compiler.ir import Array, Graph, IRError, Type, input_of
-from ..compiler.passes import Model, Record, for_inference
+from ..compiler.passes import Model, Record, for_inference, freeze
 from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.signatures import spec_type
@@ -179,8 +179,7 @@ class LoadedModel:
 
     def _compiled(self) -> Any:
         if self._predictor is None:
-            model = self._optimised
-            self._predictor = self.backend.compile(model.graph, self.backend.state(model.weights))
+            self._predictor = self.backend.compile(freeze(self._optimised), self.backend.state({}))
         return self._predictor
 
 

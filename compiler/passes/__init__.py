@@ -6,10 +6,11 @@ from functools import partial
 
 from ..spec.reader import Spec
 from .fold import fold_batch_norm, fold_constants
+from .freeze import freeze
 from .pipeline import Model, Pass, Record, run
 from .simplify import simplify
 
-__all__ = ["Model", "Record", "for_inference", "for_training", "run"]
+__all__ = ["Model", "Record", "for_inference", "for_training", "freeze", "run"]
 
 
 def for_training(model: Model) -> tuple[Model, list[Record]]:
