@@ -7,8 +7,8 @@ from typing import Literal
 from ..ir import DType, Init, Value, constant
 from ..ops import attention as ops
 from ..ops.conv import Conv
-from ..ops.elementwise import Abs, And, Cast, Equal, Less, Not, Where
-from ..ops.linalg import Gather, Linear
+from ..ops.elementwise import Abs, And, Cast, Less, Not
+from ..ops.linalg import Gather, Linear, WriteSlice
 from ..ops.norm import Dropout
 from ..ops.reduce import Sum
 from ..ops.shape import BroadcastTo, Concat, reshape, transpose
@@ -144,13 +144,11 @@ def _remembered(b: Builder, k: Value, v: Value, causal: bool, window: int | None
     if not causal:
         raise LayerError("only causal attention can go on step by step", argument="causal")
     assert b.decoding is not None
-    here = Equal()(b.decoding.distances(), constant(0, DType.i64))
-    column = transpose(here, (0, 1, 3, 2))
     kept = []
     for name, new in (("key", k), ("value", v)):
         full, held = b.remembered(f"cache.{name}", (*new.shape[:2], b.decoding.limit, new.shape[3]))
         # the sum over an axis that is one long drops its name
-        kept.append(Where()(column, Sum((2,))(new), held))
+        kept.append(WriteSlice(2)(held, Sum((2,))(new), b.decoding.position))
         b.remember(full, kept[-1])
     seen = Not()(Less()(b.decoding.distances(), constant(0, DType.i64)))
     if window is not None:
