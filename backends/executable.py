@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ..compiler.ir import Array, Graph, IRError, Type, Value, agree, input_of, measure
+from ..compiler.ops.recurrent import Lstm, LstmGrad
 from ..compiler.passes import Model, for_training
 from ..compiler.passes.fuse import fuse, merge_linears
 from ..compiler.rewrite import bind, legalize
@@ -53,8 +54,16 @@ class Specialised(ABC):
 def lower(graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str) -> Graph:
     """The graph at given sizes, in ops that a backend runs, with what is then constant folded."""
     bound, _ = for_training(Model(bind(graph, sizes)))
-    lowered, _ = for_training(Model(legalize(merge_linears(bound.graph), native, backend)))
+    legal = legalize(merge_linears(bound.graph), _with_gradients(bound.graph, native), backend)
+    lowered, _ = for_training(Model(legal))
     return fuse(lowered.graph, native)
+
+
+def _with_gradients(graph: Graph, native: Callable[[Value], bool]) -> Callable[[Value], bool]:
+    """`native`, but for trained recurrent layers whose gradient is decomposed: both share their scan then."""
+    if not any(isinstance(v.op, LstmGrad) for v in graph.order()):
+        return native
+    return lambda v: native(v) and not (isinstance(v.op, Lstm) and not native(v.op.gradient(v)))
 
 
 def sizes_of(declared: Mapping[str, Type], feeds: Mapping[str, Array]) -> dict[str, int]:

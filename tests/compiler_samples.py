@@ -381,6 +381,9 @@ def _recurrent() -> Iterator[Sample]:
                 yield _scan_gradient(scan, *inputs)
             x, inner = f(n, t, size), {k: f(k * units, size) for k in (1, 3, 4)}
             yield s(r.Lstm(reverse), x, inner[4], weight[4], f(4 * units), state, state, *mask, grad=1)
+            forward = x, inner[4], weight[4], f(4 * units), state, state, *mask
+            yield s(r.LstmGrad(reverse), f(n, t, units), state, state, *forward, f(n, t, units), state, state, grad=0)
+            yield s(r.LstmGrad(reverse, (False, False, True)), state, *forward, f(n, t, units), state, state, grad=0)
             yield s(r.Gru(reverse), x, inner[3], weight[3], f(3 * units), f(units), state, *mask, grad=1)
             yield s(r.Rnn(reverse), x, inner[1], weight[1], f(units), state, *mask, grad=1)
     # kept above the kink

@@ -44,6 +44,9 @@ class Program:
         """`packing`: whether constant weights are laid out for kernels of the CPU."""
         self.graph = graph
         self.writer = (Packing if packing else Writer)(reserved=("torch", "F", "math", "device", *FUNCTIONS))
+        if isinstance(self.writer, Packing):
+            grads = [v for v in order(graph.roots) if isinstance(v.op, recurrent.LstmGrad)]
+            self.writer.trained = {v.op.forward(v.inputs): "" for v in grads if isinstance(v.op, recurrent.LstmGrad)}
         self.fed = [v for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
         self.state = [v for v in graph.inputs if input_of(v).role in ("param", "buffer")]
         self.fused = [v for v in order(graph.roots) if isinstance(v.op, Adam | Sgd)]
