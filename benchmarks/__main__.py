@@ -95,6 +95,8 @@ def _opened(options: argparse.Namespace) -> Results:
     found = Results(machine(), settings)
     if options.json and options.json.exists():
         old = results.read(options.json)
+        if (old.settings, old.machine["processor"]) != (settings, found.machine["processor"]):
+            raise SystemExit(f"{options.json} holds results of another machine or other settings: name another file")
         found.cells, found.scaling = old.cells, old.scaling
     return found
 

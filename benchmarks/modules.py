@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .workloads import Arrays
+from .workloads import Arrays, blocks
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -21,11 +20,6 @@ class Weights:
     def __init__(self, arrays: Arrays, params: Mapping[str, Any]) -> None:
         self.arrays = {name: torch.tensor(array) for name, array in arrays.items()}
         self.params = params
-
-    def blocks(self, name: str) -> list[str]:
-        """The names of the blocks of a kind, in their order: `pair_1`, `pair_2.1`, `pair_2.2`, …"""
-        found = (re.match(rf"{name}_\d+(\.\d+)?(?=\.)", key) for key in self.arrays)
-        return list(dict.fromkeys(match.group() for match in found if match))
 
     def linear(self, *names: str, bias: bool = True) -> nn.Linear:
         """The linear layers of these names as one."""
@@ -119,12 +113,12 @@ def _headed(w: Weights, *layers: nn.Module) -> nn.Module:
 
 def resnet18(w: Weights) -> nn.Module:
     stem = [w.conv("conv_1", 2, 3), w.batch_norm("batch_norm_1"), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
-    return _headed(w, *stem, *(Basic(w, name) for name in w.blocks("basic")))
+    return _headed(w, *stem, *(Basic(w, name) for name in blocks(w.arrays, "basic")))
 
 
 def resnet20(w: Weights) -> nn.Module:
     stem = [w.conv("conv_1"), w.batch_norm("batch_norm_1"), nn.ReLU(inplace=True)]
-    return _headed(w, *stem, *(Basic(w, name) for name in w.blocks("basic")))
+    return _headed(w, *stem, *(Basic(w, name) for name in blocks(w.arrays, "basic")))
 
 
 # The pairs of MobileNet that halve the image.
@@ -133,7 +127,7 @@ HALVING = {"pair_2", "pair_4", "pair_6", "pair_8"}
 
 def mobilenet(w: Weights) -> nn.Module:
     layers: list[nn.Module] = [w.conv("conv_1", 2), w.batch_norm("batch_norm_1"), nn.ReLU(inplace=True)]
-    for name in w.blocks("pair"):
+    for name in blocks(w.arrays, "pair"):
         layers += [
             w.conv(f"{name}.depthwise_conv_1", 2 if name in HALVING else 1),
             w.batch_norm(f"{name}.batch_norm_1"),
@@ -210,8 +204,8 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, w: Weights) -> None:
         super().__init__()
-        blocks = [Block(w, name, causal=False) for name in w.blocks("encoder")]
-        self.blocks = nn.Sequential(*blocks, w.layer_norm("layer_norm_1"))
+        layers = [Block(w, name, causal=False) for name in blocks(w.arrays, "encoder")]
+        self.blocks = nn.Sequential(*layers, w.layer_norm("layer_norm_1"))
         self.logits = w.linear("logits")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -223,7 +217,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.table = nn.Embedding.from_pretrained(w.arrays["table.weight"], freeze=False)
         self.places = nn.Parameter(w.arrays["places.weight"])
-        self.blocks = nn.ModuleList(Block(w, name, causal=True) for name in w.blocks("decoder"))
+        self.blocks = nn.ModuleList(Block(w, name, causal=True) for name in blocks(w.arrays, "decoder"))
         self.norm, self.logits = w.layer_norm("layer_norm_1"), w.linear("logits", bias=False)
         self.heads = w.params["heads"]
 

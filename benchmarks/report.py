@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 
 from . import fitting, worker
 from .contestants import BASE, CONTESTANTS
@@ -10,6 +11,7 @@ from .measuring import DISTURBED, TOLERANCE
 from .results import Results, Row, Rows, ratio
 from .scaling import Point, exponents, restored
 from .targets import Targets
+from .workloads import SPECS
 
 Line = Sequence[str]
 
@@ -22,14 +24,14 @@ HEAD = """\
 METHOD = f"""\
 Every contestant has a process of its own, so that thread pools do not fight, starts from the same weights and takes the
 same random inputs (in `fit`: the same rows; the first weights are its own). Blocks of {worker.BLOCK_SECONDS} seconds
-are run in turn, in an order that is shuffled for each round; the figure of a block is its median call, that of a
-contestant the median of its blocks. Ratios are medians of those within a round, so that a machine whose speed drifts
+are run in turn, in an order that is shuffled for each round. The figure of a block is its median call, that of a
+contestant the median of its blocks; ratios are medians of those within a round, so that a machine whose speed drifts
 favours no one. A block during which other processes took more than {100 * DISTURBED:.0f} % of a core is repeated.
 
-Results are compared before anything is timed: outputs and the logits of every decoded token with those of torch, within
-{TOLERANCE["infer"]:g} of the largest; the losses of the first {worker.LOSSES} training steps within
-{TOLERANCE["train"]:g}. Training goes on through many batches of random rows with AdamW (learning rate 1e-3, weight
-decay 0.01). The peers are written by hand (`benchmarks/modules.py`); the networks are `benchmarks/specs`.
+Results are compared before anything is timed: outputs, and the logits of every decoded token, with those of torch
+within {TOLERANCE["infer"]:g} of the largest; the losses of the first {worker.LOSSES} training steps within
+{TOLERANCE["train"]:g}. Training goes on through many batches of random rows, with AdamW of learning rate 1e-3 and
+weight decay 0.01. The peers are written by hand, those of PyTorch in `benchmarks/modules.py`.
 
 A step of `fit` is that of a whole run of 784-32-10 on batches of 32, by what {fitting.MORE_EPOCHS} epochs more take:
 Trine, Keras and Lightning with metrics, a log and validation after each epoch, the plain torch loop with none of them.
@@ -52,9 +54,16 @@ growth of the process at its largest go up. Above 1, they grow faster than the a
 
 def page(results: Results, tables: Sequence[Targets], notes: Mapping[str, str]) -> str:
     """The whole page."""
-    parts = [HEAD, _summary(results, tables), _machine(results), "## Method\n", METHOD, "## Targets\n"]
-    parts.append("Target → result, in times the speed of what the table's title names; ✗ marks a miss, – what was not")
-    parts[-1] += " measured.\n"
+    parts = [
+        HEAD,
+        _summary(results, tables),
+        _machine(results),
+        "## Method\n",
+        METHOD,
+        _networks(),
+        "## Targets\n",
+        LEGEND,
+    ]
     parts += [_against_targets(table, results, notes) for table in tables]
     parts += ["## All results\n", ALL]
     parts += _all_results(results)
@@ -91,6 +100,15 @@ def _machine(results: Results) -> str:
     if absent:
         lines += ["", f"Not installed, and so not measured: {', '.join(absent)}."]
     return "## Machine\n\n" + "\n".join(lines) + "\n"
+
+
+def _networks() -> str:
+    """What each spec says of itself: the comment that it begins with."""
+    lines = []
+    for path in sorted(SPECS.glob("*.yaml")):
+        comment = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+        lines.append([path.stem, " ".join(line.removeprefix("# ") for line in comment)])
+    return "## Networks\n\n" + markdown(["", "`benchmarks/specs`"], lines, numbers=False)
 
 
 def _is_absent(row: Row) -> bool:
@@ -153,9 +171,9 @@ def duration(seconds: float) -> str:
     raise AssertionError(seconds)
 
 
-def markdown(head: Line, lines: Iterable[Line]) -> str:
-    """A table; numbers to the right."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
+def markdown(head: Line, lines: Iterable[Line], numbers: bool = True) -> str:
+    """A table; numbers stand to the right."""
+    rule = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
     return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *lines))
 
 

@@ -5,6 +5,7 @@ Nothing of Trine is imported before it is used: in a contestant's process, it ma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -116,3 +117,9 @@ def workloads(task: str, names: Iterable[str] = (), batches: Iterable[int] = ())
             if not asked or asked & {name, workload.key}:
                 found.append(workload)
     return found
+
+
+def blocks(weights: Iterable[str], kind: str) -> list[str]:
+    """The names of the blocks of a kind, in their order, from those of weights: `pair_1`, `pair_2.1`, `pair_2.2`, …"""
+    found = (re.match(rf"{kind}_\d+(\.\d+)?(?=\.)", name) for name in weights)
+    return list(dict.fromkeys(match.group() for match in found if match))

@@ -30,7 +30,7 @@ SIZES: dict[str, dict[str, int]] = {
     "gru": RECURRENT,
     "bilstm": RECURRENT,
     "encoder": {"length": 6, "dim": 16, "heads": 2, "hidden": 24, "depth": 2},
-    "decoder": {"length": 6, "vocabulary": 11, "dim": 16, "heads": 2, "depth": 2},
+    "decoder": {"length": 6, "vocabulary": 11, "dim": 16, "heads": 2, "depth": 1},
 }
 
 
@@ -64,7 +64,7 @@ def test_a_module_by_hand_is_the_network_of_the_spec(name: str) -> None:
             np.testing.assert_allclose(np.stack(steps), ours[0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet20", "lstm", "decoder"])
+@pytest.mark.parametrize("name", ["mlp", "lstm", "decoder"])
 def test_training_follows_the_same_losses(name: str) -> None:
     pytest.importorskip("torch")
     found = [first_results("train", CONTESTANTS[who].make("train", small(name))) for who in ("torch", "trine-numpy")]

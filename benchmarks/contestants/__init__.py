@@ -20,7 +20,8 @@ Step = Callable[..., Any]
 
 ALL = frozenset({"infer", "train", "decode", "fit"})
 IMAGES = frozenset({"cnn", "resnet18", "resnet20", "mobilenet"})
-SMALL = frozenset({"mlp", "cnn"})
+WITHOUT_BATCH_NORM = frozenset({"mlp", "cnn", "lstm", "gru", "bilstm", "encoder", "decoder"})
+SMALL = frozenset({"mlp", "cnn", "tiny"})
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ PEERS: dict[str, Contestant] = {
     "torch-fused": _torch("train", "fit", fused=True),
     "torch-channels-last": _torch("infer", workloads=IMAGES, channels_last=True),
     "torch-fused-channels-last": _torch("train", workloads=IMAGES, fused=True, channels_last=True),
-    "torch-compile": _torch("infer", "train", compiled=True, fused=True),
+    "torch-compile": _torch("infer", "train", compiled=True),
     "ort": Contestant("exported", frozenset({"infer"}), {"runtime": "ort"}, ("torch", "onnx", "onnxruntime")),
     "openvino": Contestant("exported", frozenset({"infer"}), {"runtime": "openvino"}, ("torch", "onnx", "openvino")),
-    "jax": Contestant("with_jax", frozenset({"infer", "train"}), needs=("jax",), workloads=SMALL),
+    "jax": Contestant("with_jax", frozenset({"infer", "train"}), needs=("jax",), workloads=WITHOUT_BATCH_NORM),
     "keras": Contestant("with_keras", frozenset({"infer", "train", "fit"}), needs=("keras", "jax"), workloads=SMALL),
     "lightning": Contestant("with_lightning", frozenset({"fit"}), needs=("torch", "lightning")),
     "scikit-learn": Contestant("with_sklearn", frozenset({"fit"}), needs=("sklearn",)),

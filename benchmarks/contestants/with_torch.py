@@ -18,7 +18,7 @@ from . import Step, threads
 Data = Mapping[str, Tensor]
 
 
-def infer(workload: Workload, fused: bool = False, channels_last: bool = False, compiled: bool = False) -> Step:
+def infer(workload: Workload, channels_last: bool = False, compiled: bool = False) -> Step:
     module, x = _prepared(workload, channels_last).eval(), torch.tensor(workload.feeds()["x"])
     x = x.to(memory_format=torch.channels_last) if channels_last else x
     run = _compiled(module) if compiled else module
@@ -34,7 +34,7 @@ def train(workload: Workload, fused: bool = False, channels_last: bool = False, 
     module = _prepared(workload, channels_last).train()
     feeds = cycle(_tensors(workload, channels_last))
     run = _compiled(module) if compiled else module
-    optimizer = adamw(module, fused)
+    optimizer = adamw(module, fused or compiled)
 
     def once() -> float:
         optimizer.zero_grad(set_to_none=True)
