@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -59,9 +60,11 @@ class Running:
         return best.seconds, True
 
     def stop(self) -> None:
+        with suppress(OSError):
+            self.pipe.send(False)
+        self.process.join(5)
         if self.process.is_alive():
             self.process.terminate()
-        self.process.join(5)
 
 
 def measure(task: str, workload: Workload, entrants: Sequence[Entrant], rounds: int) -> dict[str, Row]:

@@ -1,5 +1,8 @@
 """The networks as one writes them by hand for PyTorch, with Trine's weights."""
 
+# PyTorch does not say what calling a module gives.
+# mypy: disable-error-code="no-any-return,no-untyped-call"
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -217,25 +220,23 @@ class Decoder(nn.Module):
         super().__init__()
         self.table = nn.Embedding.from_pretrained(w.arrays["table.weight"], freeze=False)
         self.places = nn.Parameter(w.arrays["places.weight"])
-        self.blocks = nn.ModuleList(Block(w, name, causal=True) for name in blocks(w.arrays, "decoder"))
+        self.layers = [Block(w, name, causal=True) for name in blocks(w.arrays, "decoder")]
+        self.blocks = nn.Sequential(*self.layers)
         self.norm, self.logits = w.layer_norm("layer_norm_1"), w.linear("logits", bias=False)
         self.heads = w.params["heads"]
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.table(x) + self.places[: x.shape[1]]
-        for block in self.blocks:
-            y = block(y)
-        return self.logits(self.norm(y))
+        return self.logits(self.norm(self.blocks(self.table(x) + self.places[: x.shape[1]])))
 
     def caches(self) -> Tensor:
         """Empty caches of all layers, for one sequence."""
         length, dim = self.places.shape
-        return torch.zeros(len(self.blocks), 2, 1, self.heads, length, dim // self.heads)
+        return torch.zeros(len(self.layers), 2, 1, self.heads, length, dim // self.heads)
 
     def step(self, token: int, caches: Tensor, position: int) -> Tensor:
         """The logits [tokens] after one more token."""
         y = (self.table.weight[token] + self.places[position]).view(1, 1, -1)
-        for block, cache in zip(self.blocks, caches, strict=True):
+        for block, cache in zip(self.layers, caches, strict=True):
             y = block.step(y, cache, position)
         return self.logits(self.norm(y))[0, 0]
 

@@ -1,5 +1,7 @@
 """Other runtimes on the file that PyTorch's own exporter writes."""
 
+# mypy: disable-error-code="import-not-found"
+
 from __future__ import annotations
 
 import io
@@ -22,7 +24,14 @@ def _file(workload: Workload, x: Any) -> bytes:
     torch.set_num_threads(threads())
     module, file = module_of(workload.name, workload.weights(), workload.params()).eval(), io.BytesIO()
     # The exporter without dynamo: it is several times faster, and its files are no slower.
-    torch.onnx.export(module, (torch.tensor(x),), file, input_names=["x"], output_names=["logits"], dynamo=False)
+    torch.onnx.export(
+        module,
+        (torch.tensor(x),),
+        file,  # type: ignore[arg-type]
+        input_names=["x"],
+        output_names=["logits"],
+        dynamo=False,
+    )
     return file.getvalue()
 
 

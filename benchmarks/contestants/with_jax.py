@@ -1,5 +1,7 @@
 """JAX: the networks without batch norms, as functions of their weights."""
 
+# mypy: disable-error-code="import-not-found"
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

@@ -1,5 +1,7 @@
 """Keras on JAX, its channels last: the two simplest networks, and `fit`."""
 
+# mypy: disable-error-code="import-not-found"
+
 from __future__ import annotations
 
 import os

@@ -1,5 +1,7 @@
 """Lightning, with the metric, the log and validation after every epoch that people use it for."""
 
+# mypy: disable-error-code="import-not-found,misc"
+
 from __future__ import annotations
 
 import logging

@@ -1,5 +1,7 @@
 """PyTorch: modules written by hand, eager with its defaults or with its better settings, or compiled."""
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
@@ -114,7 +116,9 @@ def adamw(module: nn.Module, fused: bool) -> torch.optim.AdamW:
 def _prepared(workload: Workload, channels_last: bool = False) -> nn.Module:
     torch.set_num_threads(threads())
     module = module_of(workload.name, workload.weights(), workload.params())
-    return module.to(memory_format=torch.channels_last) if channels_last else module
+    if channels_last:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
 
 
 def _tensors(workload: Workload, channels_last: bool) -> Iterable[Data]:
