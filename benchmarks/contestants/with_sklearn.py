@@ -17,7 +17,9 @@ def fit(workload: Workload) -> Callable[[int], float]:
 
     def once(epochs: int) -> float:
         # It stops when the loss does not fall any more: here it goes on to the last epoch.
-        network = MLPClassifier((32,), batch_size=workload.batch, max_iter=epochs, n_iter_no_change=epochs + 1)
+        network = MLPClassifier(
+            (32,), batch_size=workload.batch, max_iter=epochs, n_iter_no_change=epochs + 1, random_state=0
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             network.fit(rows["x"], rows["label"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,15 +69,19 @@ def decode(workload: Workload, backend: str) -> Step:
 
 
 def fit(workload: Workload, backend: str) -> Callable[[int], float]:
-    """The whole of `trine.train`, as a user calls it: metrics, the log and validation after every epoch."""
+    """The whole of `trine.train`, as a user calls it: metrics, the log and validation after every epoch.
+
+    No checkpoints but the last, like Lightning here.
+    """
     import trine
 
     data = {split: fitting.rows(split) for split in ("train", "valid")}
     path = SPECS / f"{workload.name}.yaml"
 
     def once(epochs: int) -> float:
-        settings = {"train.epochs": epochs, "train.batch": workload.batch}
-        trained = trine.train(path, set=settings, data=data, backend=backend)
+        settings = {"train.epochs": epochs, "train.batch": workload.batch, "train.checkpoint.every": f"{epochs}ep"}
+        with tempfile.TemporaryDirectory() as folder:
+            trained = trine.train(path, Path(folder) / "run", set=settings, data=data, backend=backend)
         return trained.metrics["valid"]["accuracy"]
 
     return once
