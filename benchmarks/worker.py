@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import fitting
-from .contestants import CONTESTANTS, Step
+from .contestants import CONTESTANTS, Step, threads
 from .machine import Watch
 from .workloads import Workload
 
@@ -42,6 +43,7 @@ class Block:
 
 def work(entrant: Entrant, task: str, workload: Workload, pipe: Connection) -> None:
     """Prepare, send the first results or what went wrong, then run a block whenever asked."""
+    _keep_to_cores(threads())
     try:
         if entrant.tree is not None:
             _use(entrant.tree)
@@ -55,6 +57,12 @@ def work(entrant: Entrant, task: str, workload: Workload, pipe: Connection) -> N
         watch = Watch()
         seconds = run(step)
         pipe.send(Block(seconds, watch.share()))
+
+
+def _keep_to_cores(count: int) -> None:
+    """Not every pool of threads can be told how many there shall be: none gets more cores than that."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-count:])
 
 
 def _use(tree: str) -> None:
