@@ -70,6 +70,7 @@ class StepWalker:
         self.report = Report(spec.report.sources, dict(spec.report.diagnostics))
         self.builder = Builder(training=mode == "train")
         self.blocks: dict[str, Block] = {}
+        self.parsed: dict[Node, list[Step]] = {}  # what a block holds is read once, however often it is used
         self.used_blocks: set[str] = set()
         self.applied: list[Applied] = []
         self.depth: list[str] = []
@@ -81,9 +82,11 @@ class StepWalker:
 
     def walk_nested(self, node: Node, frame: Frame, incoming: Bound) -> Bound | None:
         """Apply the list of steps inside a layer or block, where only the last one's value comes out."""
-        before = len(self.report.diagnostics)
-        steps = parse_steps(node, self.report)
-        self.annotate(before, frame.notes)
+        steps = self.parsed.get(node)
+        if steps is None:
+            before = len(self.report.diagnostics)
+            steps = self.parsed[node] = parse_steps(node, self.report)
+            self.annotate(before, frame.notes)
         last = self.walk_list(steps, frame, incoming)
         self.check_steps_used(steps, frame, set(), False)
         return last

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..structs import Struct
 from .diagnostics import Report, Span, hint, nearest, suggest
@@ -167,12 +168,18 @@ def _name(node: Node | None, what: str, report: Report) -> Key | None:
     return Key(node.data, node.span)
 
 
+@functools.cache
+def _nested_names(entry: Entry) -> tuple[str, ...]:
+    """The arguments of a layer that are lists of steps."""
+    return tuple(p.name for p in params_of(entry) if isinstance(p.kind, NodeKind))
+
+
 def nested(step: Step, registry: Registry = LAYERS) -> Iterator[Node]:
     """The lists of steps among a step's arguments."""
     entry = registry.find(step.layer)
     if entry is None:
         return
-    names = [p.name for p in params_of(entry) if isinstance(p.kind, NodeKind)]
+    names = _nested_names(entry)
     if isinstance(step.arguments.data, dict):
         yield from (step.arguments.data[n] for n in names if n in step.arguments.data)
     elif names and params_of(entry)[0].name == names[0]:
@@ -185,11 +192,21 @@ def references(step: Step) -> set[str]:
     if step.share:
         names.add(str(step.share))
     for node in nested(step):
+        names |= _read_within(node)
+    return names
+
+
+_known_reads: WeakKeyDictionary[Node, frozenset[str]] = WeakKeyDictionary()  # a block's are asked for at each use
+
+
+def _read_within(node: Node) -> frozenset[str]:
+    """The names that a list of steps reads from outside."""
+    known = _known_reads.get(node)
+    if known is None:
         inner = parse_steps(node, Report())
         own = {str(s.name) for s in inner if s.name}
-        for each in inner:
-            names |= references(each) - own
-    return names
+        known = _known_reads[node] = frozenset(name for each in inner for name in references(each) if name not in own)
+    return known
 
 
 def parse_blocks(node: Node | None, report: Report) -> dict[str, Block]:
