@@ -165,6 +165,8 @@ class Op(Struct):
 
     differentiable: ClassVar[bool] = True
 
+    _hash: ClassVar[int]  # of each op, once it was asked for
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         OPS[cls.__name__] = cls
@@ -217,10 +219,11 @@ class Op(Struct):
 
     def __hash__(self) -> int:
         """That of its fields, computed once: every value looks its op up."""
-        known: int | None = self.__dict__.get("_hash")
-        if known is None:
-            known = self.__dict__["_hash"] = super().__hash__()
-        return known
+        try:
+            return self._hash
+        except AttributeError:
+            self.__dict__["_hash"] = super().__hash__()
+            return self._hash
 
     def __call__(self, *inputs: Value) -> Value:
         return Value.of(self, inputs)

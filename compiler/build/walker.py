@@ -23,7 +23,7 @@ from ..spec.reader import Spec
 from ..spec.registry import LAYERS, Call, Entry
 from ..spec.signatures import spec_type
 from ..spec.source import Key, Node
-from ..spec.steps import USE, Block, Step, arity, nested, parse_steps, references
+from ..spec.steps import USE, Block, Step, arity, nested, parse_steps
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -481,7 +481,7 @@ class StepWalker:
 def _reads(steps: list[Step]) -> list[set[int]]:
     """For each step of a list, the positions of those it reads."""
     position = {str(step.name): i for i, step in enumerate(steps) if step.name}
-    found = [{position[name] for name in references(step) if name in position} for step in steps]
+    found = [{position[name] for name in step.reads if name in position} for step in steps]
     for i, step in enumerate(steps):
         if step.inputs is None and i:
             found[i].add(i - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -44,6 +45,14 @@ class Step(Struct):
     share: Key | None = None
     extras: dict[str, Node] | None = None
     broken: bool = False
+
+    @cached_property  # asked for more than once
+    def reads(self) -> frozenset[str]:
+        """The names the step reads, those of the steps nested in it included."""
+        names = {str(name) for name in self.inputs or ()}
+        if self.share:
+            names.add(str(self.share))
+        return frozenset(names.union(*map(_read_within, nested(self))))
 
 
 class Block(Struct):
@@ -186,16 +195,6 @@ def nested(step: Step, registry: Registry = LAYERS) -> Iterator[Node]:
         yield step.arguments
 
 
-def references(step: Step) -> set[str]:
-    """The names a step reads, those of the steps nested in it included."""
-    names = {str(name) for name in step.inputs or ()}
-    if step.share:
-        names.add(str(step.share))
-    for node in nested(step):
-        names |= _read_within(node)
-    return names
-
-
 _known_reads: WeakKeyDictionary[Node, frozenset[str]] = WeakKeyDictionary()  # a block's are asked for at each use
 
 
@@ -205,7 +204,7 @@ def _read_within(node: Node) -> frozenset[str]:
     if known is None:
         inner = parse_steps(node, Report())
         own = {str(s.name) for s in inner if s.name}
-        known = _known_reads[node] = frozenset(name for each in inner for name in references(each) if name not in own)
+        known = _known_reads[node] = frozenset().union(*(each.reads - own for each in inner))
     return known
 
 
