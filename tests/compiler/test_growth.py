@@ -87,5 +87,5 @@ def test_twice_the_network_is_twice_the_work(network: Callable[[int], str]) -> N
     small, middle, large = (work_of(network(layers)) for layers in (6, 12, 24))
     for stage in small:
         first, second = middle[stage] - small[stage], large[stage] - middle[stage]
-        # 6 layers more, then 12: twice the calls (5 % for chance); four times as many where work grows by squares
-        assert second <= 2.1 * first, f"{stage}: {small[stage]}, {middle[stage]}, {large[stage]}"
+        # 6 layers more, then 12: twice the calls, but for a few that depend on how hashes fall
+        assert second <= 2.01 * first, f"{stage}: {small[stage]}, {middle[stage]}, {large[stage]}"
