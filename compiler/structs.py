@@ -37,10 +37,10 @@ class Struct:
         if len(args) == len(self._names) and not named:  # the usual case, and the quick one
             self.__dict__.update(zip(self._names, args, strict=True))
         else:
-            self._fill(args, named)
+            self._set_fields(args, named)
         self.__post_init__()
 
-    def _fill(self, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _set_fields(self, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Set the fields that are given, and the others to their defaults."""
         given = dict(zip(self._names, args, strict=False), **named)
         if len(given) != len(args) + len(named) or not given.keys() <= set(self._names):
