@@ -204,7 +204,7 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, as_js
     runner = load_backend(backend)
     native = [v for v in model.graph.order() if runner.native(v)]
     if as_json:
-        print_json({"steps": [vars(r) for r in rows], "passes": [vars(r) for r in records]})
+        print_json({"steps": [vars(r) for r in rows], "passes": [r.as_json() for r in records]})
         return
     console = out()
     console.print(plan_table(rows, network.graph))
