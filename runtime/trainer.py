@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 
 import numpy as np
@@ -21,9 +22,10 @@ from ..compiler.rewrite import with_precision
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import Time
 from ..compiler.training import AVERAGE, SHARE, Training, learning_rate, training
+from .ahead import Ahead
 from .averages import Average
 from .buckets import Buckets
-from .checkpoints import Checkpoint, Position
+from .checkpoints import Checkpoint, Position, Saver
 from .data import Fitted
 from .evaluation import Evaluator, as_json, earlier, metrics_of
 from .feeds import Feeds
@@ -76,6 +78,7 @@ class Trainer:
         self.spec, self.train, self.listener = spec, train, listener or Silent()
         self.backend = backend
         self.run: Run | None = None
+        self.saver = Saver()
         self.splits = splits
         self.rows = splits["train"]
         self.count = len(next(iter(self.rows.values())))
@@ -97,6 +100,7 @@ class Trainer:
         types = {input_of(v).name: v.type for v in main.by_role("data")}
         self.buckets = Buckets(types, self.rows, train.buckets) if train.buckets else None
         self.feeds = Feeds(main, self.rows, train.seed, fields or {}, self.buckets)
+        self.ahead = Ahead(self._feeds)
         self._cached_order: tuple[int, list[Array]] | None = None
         network = build(spec, "evaluate")
         if dtype is not DType.f32:
@@ -162,13 +166,15 @@ class Trainer:
                     self._after_batch()
             finally:
                 self.listener.stop()
+                self.ahead.close()
+                self.saver.wait()
         self._restore_best()
         self._judge_average()
 
     def _one_batch(self) -> None:
         began = time.perf_counter()
         position = self.position
-        feeds = self._feeds(position.batches)
+        feeds = self.ahead(position.batches)
         lr = self._learning_rate()
         if self.apply is None:
             feeds |= self._hyper_feeds(lr)
@@ -332,11 +338,11 @@ class Trainer:
         return [input_of(v).name for v in self.graphs.network.graph.by_role("param", "buffer")]
 
     def save(self) -> None:
-        """Write a checkpoint, where there is a run to write it to."""
+        """Begin to write a checkpoint, where there is a run to write it to: `fit` ends when it is written."""
         if self.run is None:
             return
-        checkpoint = Checkpoint(self.position, self.state.read(), self.best)
-        self.run.save_checkpoint(checkpoint, self.train.checkpoint.keep)
+        write = partial(self.run.save_checkpoint, keep=self.train.checkpoint.keep)
+        self.saver.save(write, Checkpoint(replace(self.position), self.state.read(), self.best))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
