@@ -39,7 +39,7 @@ class Specialised(ABC):
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once. Raises `IRError` for a feed that is missing or of another type."""
-        arrays = [given(name, t, feeds) for name, t in self._fed.items()]
+        arrays = self._given(feeds)
         # Element types and shapes say the sizes of all named dims: what was checked once need not be again.
         layout = tuple([(array.dtype, array.shape) for array in arrays])
         with self._lock:
@@ -51,6 +51,14 @@ class Specialised(ABC):
             else:
                 self._compiled.move_to_end(layout)
             return run(*arrays)
+
+    def _given(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """The feeds in the order of the graph's inputs; raises `IRError` where one is missing."""
+        try:
+            return [np.asarray(feeds[name]) for name in self._fed]
+        except KeyError:
+            missing = next(name for name in self._fed if name not in feeds)
+            raise IRError(f"there is no value for the input {missing}: {self._fed[missing]}") from None
 
     def _checked(self, arrays: Sequence[Array]) -> dict[str, int]:
         """The sizes of all named dims; raises `IRError` for an array of another type."""
@@ -73,10 +81,3 @@ def sizes_of(declared: Mapping[str, Type], feeds: Mapping[str, Array]) -> dict[s
     for name, t in declared.items():
         agree(sizes, name, measure(name, t, np.shape(feeds[name])))
     return sizes
-
-
-def given(name: str, t: Type, feeds: Mapping[str, Array]) -> Array:
-    """The feed for an input, if it is there."""
-    if name not in feeds:
-        raise IRError(f"there is no value for the input {name}: {t}")
-    return np.asarray(feeds[name])

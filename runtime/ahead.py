@@ -11,10 +11,12 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# Steps that are timed each way, those before which only warm up, and the least that making an item has to take, in
-# seconds and as a share of the step: handing over to a thread costs some 50 µs.
+# Steps that are timed each way, after some in which programs are compiled.
 TRIAL, WARM_UP = 8, 2
-LEAST_SECONDS, LEAST_SHARE = 2e-4, 0.05
+# From how many seconds to make an item a thread is tried: handing it over takes some 50 µs.
+LEAST_SECONDS = 2e-4
+# Which share of a step's time has to be saved.
+LEAST_GAIN = 0.05
 
 
 class Ahead(Generic[T]):
@@ -72,11 +74,11 @@ class Ahead(Generic[T]):
             return
         alone, making = (statistics.median(times[WARM_UP:]) for times in (self._alone, self._making))
         if self._thread is None:
-            self._undecided = making > max(LEAST_SECONDS, LEAST_SHARE * alone)
+            self._undecided = making > max(LEAST_SECONDS, LEAST_GAIN * alone)
             self._thread = ThreadPoolExecutor(1, "batch") if self._undecided else None
             return
         self._undecided = False
-        if statistics.median(self._beside[WARM_UP:]) > alone:
+        if statistics.median(self._beside[WARM_UP:]) > (1 - LEAST_GAIN) * alone:
             self.close()
 
 
