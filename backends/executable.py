@@ -12,6 +12,7 @@ import numpy as np
 from ..compiler.ir import Array, Graph, IRError, Type, Value, agree, input_of, measure
 from ..compiler.passes import Model, for_training
 from ..compiler.rewrite import bind, legalize
+from .profiling import Clock, Segment, repeat
 
 # How many shapes of one graph are kept ready to run.
 MAX_SHAPES = 32
@@ -32,8 +33,11 @@ class Specialised(ABC):
         self._lock = threading.Lock()
 
     @abstractmethod
-    def specialise(self, sizes: Mapping[str, int]) -> Run:
-        """Compile the graph for sizes: a function of the fed arrays, in the order of the graph's inputs."""
+    def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
+        """Compile the graph for sizes: a function of the fed arrays, in the order of the graph's inputs.
+
+        A clock is read between the steps of the spec.
+        """
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once. Raises `IRError` for a feed that is missing or of another type."""
@@ -47,6 +51,15 @@ class Specialised(ABC):
             if len(self._compiled) > MAX_SHAPES:
                 self._compiled.popitem(last=False)
             return self._compiled[key](*arrays)
+
+    def profile(self, feeds: Mapping[str, Array], seconds: float) -> list[Segment]:
+        """What a call spends on each step of the spec, by calls that go on for about so many seconds together."""
+        arrays = [checked(name, t, feeds) for name, t in self._fed.items()]
+        clock = Clock()
+        run = self.specialise(sizes_of(self._fed, feeds), clock)
+        with self._lock:
+            times = repeat(lambda: run(*arrays), seconds)
+        return clock.segments(times)
 
 
 def lower(graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str) -> Graph:

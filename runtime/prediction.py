@@ -14,6 +14,7 @@ import numpy as np
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.registry import SOURCES
 from ..files import write_atomically
+from .choice import backend_for
 from .data import Column, DataError, Table, declare_options, from_arrays
 from .data.sources.files import decode, plain_name, read_file
 from .data.sources.jsonl import table_of_objects
@@ -26,7 +27,7 @@ Columns = dict[str, Any]
 
 def predict(run: Path, rows: Path | None, split: str | None, backend: str = "numpy") -> Columns:
     """Predictions by name for the rows of a file; without one, for a split of the run's data, beside the truth."""
-    model = load(run, backend)
+    model = load(run, backend_for(run, backend))
     if rows is not None:
         return dict(model.predict(read_rows(rows, model.spec)))
     dataset, split = own_rows(run, split)

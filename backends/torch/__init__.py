@@ -18,6 +18,7 @@ from ...compiler.ops.optim import Adam, Sgd
 from ...compiler.passes import Model
 from ..base import BackendError
 from ..executable import Run, Specialised, lower
+from ..profiling import Clock
 from ..source import Writer, hint_of
 from . import export as exporting
 from .emit import argument, native, write
@@ -62,11 +63,11 @@ class TorchExecutable(Specialised):
         super().__init__(graph)
         self.state = state
 
-    def specialise(self, sizes: Mapping[str, int]) -> Run:
+    def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
         lowered = lower(self.graph, sizes, _kept, "torch")
         if not _fusible(lowered):
             lowered = lower(self.graph, sizes, native, "torch")
-        return Program(lowered).load(self.state)
+        return Program(lowered).load(self.state, clock)
 
 
 def _fusible(graph: Graph) -> bool:
@@ -184,7 +185,7 @@ class Program:
             "maximize=False, is_first_step=False)"
         )
 
-    def load(self, state: TorchState) -> Run:
+    def load(self, state: TorchState, clock: Clock | None = None) -> Run:
         """The function, with its constants and state in place; arrays in, arrays out."""
         device = state.device
         namespace: dict[str, Any] = {"torch": torch, "F": F, "math": math, "device": device, **FUNCTIONS}
@@ -192,8 +193,11 @@ class Program:
             namespace[name] = torch.tensor(array, device=device)
         for v in self.state:
             namespace[self.writer.variables[v]] = state.tensors[input_of(v).name]
+        if clock is not None and device.type == "cuda":
+            clock.wait = torch.cuda.synchronize
+        source = self.source if clock is None else clock.marked(self.source, self.writer.headings, namespace)
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
-        exec(compile(self.source, f"<{self.graph.name} on torch>", "exec"), namespace)
+        exec(compile(source, f"<{self.graph.name} on torch>", "exec"), namespace)
         function = namespace["run"]
 
         def run(*arrays: Array) -> dict[str, Array]:
