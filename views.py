@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -277,7 +277,8 @@ def machine_table(machine: Machine) -> Table:
     for name in machine.op:
         words = f"{time_text(machine.op[name])} an op, {time_text(machine.call[name])} a call"
         table.add_row(f"calls on {name}", words)
-    table.add_row("an op gains by more threads from", time_text(machine.spread))
+    if machine.threads > 1:
+        table.add_row("an op gains by more threads from", time_text(machine.spread))
     return table
 
 
@@ -336,13 +337,16 @@ def _change(before: int, after: int) -> str:
     return f"{after:,}" if before == after else f"{before:,} → {after:,}"
 
 
-def memory_line(graph: Graph, batch: int) -> str:
-    """How much memory a run needs, where all sizes are known."""
+def memory_line(graph: Graph, batch: int, lowered: Graph, over: Callable[[Value], bool] | None = None) -> str:
+    """How much memory a run needs, where all sizes are known: its weights, and what a backend's ops leave between them.
+
+    over: see `peak_memory`.
+    """
     named = graph.names - {"N"}
     if named:
         return f"memory: unknown while {', '.join(sorted(named))} {'is' if len(named) == 1 else 'are'}"
     weights = sum(v.type.nbytes() for v in graph.by_role("param", "buffer"))
-    activations = _bytes(peak_memory(graph, {"N": batch}))
+    activations = _bytes(peak_memory(lowered, {"N": batch}, over=over))
     return f"memory: {_bytes(weights)} of weights, {activations} of activations for {batch} rows"
 
 

@@ -70,12 +70,13 @@ class Clock:
 
     def segments(self, times: Sequence[float]) -> list[Segment]:
         """What calls that took so long spent on each step: means over the middle half of the calls."""
-        places, laps = self.read() if self.read is not None else (self.places, self._laps())
+        places, laps = self.read() if self.read is not None else (self.places, self.laps())
         whole = [[*parts, max(time - sum(parts), 0.0)] for time, parts in zip(times, laps[WARM_UP:], strict=True)]
         columns = zip(*middle(whole, times), strict=True)
         return together(list(zip([*places, None], map(statistics.fmean, columns), strict=True)))
 
-    def _laps(self) -> list[list[float]]:
+    def laps(self) -> list[list[float]]:
+        """For each call, the seconds between its ticks."""
         return [[b - a for a, b in itertools.pairwise(call)] for call in self.calls]
 
 

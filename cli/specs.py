@@ -195,6 +195,8 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, costs
     trine plan zoo:vision/digits-cnn
     """
     from ..backends.base import load as load_backend
+    from ..backends.executable import lower
+    from ..compiler.analysis import elementwise
     from ..compiler.build import build
     from ..runtime.artefacts import is_artefact
     from ..runtime.data import load_dataset
@@ -227,7 +229,10 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, costs
         console.print(costs_table(steps, machine))
         console.print(f"of {batch} rows, predicting on {backend}; {machine_line(machine)}", highlight=False)
         console.print()
-    console.print(memory_line(model.graph, batch), highlight=False)
+    graph = model.graph
+    lowered = graph if graph.names - {"N"} else lower(graph, {"N": batch}, runner.native, runner.name)
+    over = elementwise if runner.name == "numpy" else None
+    console.print(memory_line(graph, batch, lowered, over), highlight=False)
     console.print(support_line(model.graph, native, backend), highlight=False)
 
 

@@ -13,7 +13,7 @@ from ..backends import threads as pools
 from ..backends.base import NAMES, BackendError, load
 from ..backends.profiling import repeat
 from ..compiler.ir import Array, Graph, Input, Type, constant
-from ..compiler.machine import Machine, Rates
+from ..compiler.machine import CALL, OP, SPREAD, Machine, Rates
 from ..compiler.ops.linalg import Linear
 
 # Sides of square products, and bytes in use together.
@@ -36,9 +36,9 @@ def calibrate() -> Machine:
         threads=count,
         one=one,
         all=one if count == 1 else _rates(count),
-        op={name: op for name, (op, _) in overheads.items()},
-        call={name: call for name, (_, call) in overheads.items()},
-        spread=_spread(count),
+        op=OP | {name: op for name, (op, _) in overheads.items()},
+        call=CALL | {name: call for name, (_, call) in overheads.items()},
+        spread=_spread(count) if count > 1 else SPREAD,
         about=machines.about(),
     )
     machines.save(machine)
@@ -113,6 +113,6 @@ def _spread(count: int) -> float:
         with pools.on("numpy", 1):
             slowest = _least(call, BUDGET / 3)
         with pools.on("numpy", count):
-            if count > 1 and slowest > GAIN * _least(call, BUDGET / 3):
+            if slowest > GAIN * _least(call, BUDGET / 3):
                 break
     return slowest

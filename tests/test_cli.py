@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-COMMANDS = ("init", "check", "fmt", "show", "plan", "schema", "docs", "compile", "train", "eval", "predict")
+COMMANDS = ("init", "check", "fmt", "show", "plan", "bench", "schema", "docs", "compile", "train", "eval", "predict")
 
 
 def trine(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
