@@ -10,7 +10,7 @@ from .profile import Profile, StepTime
 from .report import COLOURS, INK
 
 # In pixels: a row, the space for names on the left and for figures on the right, the longest bar.
-ROW, LEFT, BAR, RIGHT, TOP = 24, 260, 420, 200, 64
+ROW, LEFT, BAR, RIGHT, TOP = 24, 260, 420, 200, 80
 NAME = 34
 OTHER = "#BBBBBB"
 
@@ -37,8 +37,8 @@ def _legend(profile: Profile) -> Iterator[str]:
     rows = ", ".join(f"{name} = {size}" for name, size in profile.sizes.items())
     yield _text(16, 44, f"{time_text(profile.seconds)} a call, {rows}")
     for x, colour, words in ((LEFT, COLOURS[0], "what the machine needs"), (LEFT + 170, COLOURS[4], "the rest")):
-        yield f'<rect x="{x}" y="34" width="12" height="12" fill="{colour}"/>'
-        yield _text(x + 18, 44, words)
+        yield f'<rect x="{x}" y="54" width="12" height="12" fill="{colour}"/>'
+        yield _text(x + 18, 64, words)
 
 
 def _step(step: StepTime, y: int, longest: float, whole: float) -> Iterator[str]:
