@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.machine import CALL, OP, Curve, Machine, Rates, default_machine
+from ..compiler.ir import Graph
+from ..compiler.machine import CALL, OP, Curve, Machine, Rates, default_machine, threads_for
+from ..compiler.rewrite import bind
 from ..files import write_atomically
 from .threads import threads
 
@@ -26,6 +28,11 @@ LIBRARIES = ("numpy", "torch", "onnxruntime")
 def this_machine() -> Machine:
     """The figures that were measured on this machine for the threads that are used, or those supposed."""
     return _machine(threads())
+
+
+def width(graph: Graph, sizes: Mapping[str, int]) -> int:
+    """On how many threads a graph should run at given sizes: see `threads_for`."""
+    return 1 if threads() == 1 else threads_for(bind(graph, sizes), this_machine())
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import functools
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ VARIABLE = "TRINE_THREADS"
 
 # What pools read once, when their library is loaded.
 WIDTHS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+# How their threads wait: they sleep, at once or after 2^16 cycles.
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "16"}
 
 _asked: int | None = None
+_owned: int | None = None
 _in_use: dict[str, int] = {}
 
 
@@ -37,12 +39,12 @@ def set_threads(count: int | None) -> None:
 
 
 def threads() -> int:
-    """How many threads networks run on.
+    """How many threads networks run on at present.
 
     What `set_threads` said; or else the environment's `TRINE_THREADS`, or `OMP_NUM_THREADS`; or else one for each core
     that this process may use.
     """
-    return _wanted() or _number("OMP_NUM_THREADS") or cores()
+    return _owned or _wanted() or _number("OMP_NUM_THREADS") or cores()
 
 
 def _wanted() -> int | None:
@@ -139,9 +141,25 @@ def on(backend: str, count: int) -> Iterator[None]:
         _set(backend, before)
 
 
-def owner(backend: str) -> AbstractContextManager[None]:
-    """One backend runs the graphs inside: NumPy's BLAS, where it is not that one, keeps to one thread meanwhile."""
-    return nullcontext() if backend == "numpy" or threads() == 1 else on("numpy", 1)
+@contextmanager
+def owner(backend: str, count: int | None = None) -> Iterator[None]:
+    """One backend runs the graphs inside, on no more threads than `count`, and NumPy's BLAS beside it on one.
+
+    Afterwards all pools are as wide as before.
+    """
+    global _owned
+    if threads() == 1:
+        yield
+        return
+    before, _owned = _owned, min(count or threads(), threads())
+    with ExitStack() as stack:
+        stack.enter_context(on("numpy", min(blas_threads(), _owned if backend == "numpy" else 1)))
+        if backend == "torch":
+            stack.enter_context(on("torch", min(sys.modules["torch"].get_num_threads(), _owned)))
+        try:
+            yield
+        finally:
+            _owned = before
 
 
 def blas_threads() -> int:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..backends.base import NAMES, BackendError, load
+from ..backends.executable import sizes_of
+from ..backends.machine import width
 from ..backends.threads import owner
 from ..compiler.ir import Array
 from ..compiler.spec.reader import Spec
 from ..compiler.structs import Struct
 from .artefacts import open_artefact
-from .profile import Subject, subject
+from .profile import Subject, default_batch, subject
 
 AUTO = "auto"
 # For all backends together, compiling and loading left out.
@@ -45,7 +47,7 @@ def _seconds(name: str, what: Subject) -> float | None:
     except BackendError:
         return None
     try:
-        with owner(name):
+        with owner(name, width(what.graph, what.sizes)):
             executable = backend.compile(what.graph, backend.state(what.state))
             executable(what.feeds)
             return _shortest(lambda: executable(what.feeds), SECONDS / len(NAMES))
@@ -68,11 +70,8 @@ def _shortest(call: Callable[[], object], seconds: float) -> float:
 
 def for_training(spec: Spec, arrays: Mapping[str, Array]) -> Choice:
     """The backend for training a spec on rows such as these: it is tried on a batch of their size."""
-    lengths: dict[str, int] = {}
-    for name, signature in spec.inputs.items():
-        for dim, size in zip(signature.type.shape[1:], arrays[name].shape[1:], strict=True):
-            lengths |= {dim: size} if isinstance(dim, str) else {}
-    return choose(subject(spec, {}, train=True, sizes=lengths))
+    lengths = sizes_of({name: signature.type for name, signature in spec.inputs.items()}, arrays)
+    return choose(subject(spec, {}, True, default_batch(spec), lengths))
 
 
 def for_artefact(path: str | Path) -> Choice:

@@ -12,11 +12,11 @@ from ..backends.base import Backend, load
 from ..backends.executable import lower
 from ..backends.machine import this_machine
 from ..backends.profiling import Segment, repeat
-from ..backends.threads import owner, threads
+from ..backends.threads import owner
 from ..compiler.analysis import id_bounds
 from ..compiler.initialisers import generator
 from ..compiler.ir import Array, Graph, Origin, Type, input_of
-from ..compiler.machine import Machine, Priced, priced
+from ..compiler.machine import Machine, Priced, priced, threads_for
 from ..compiler.passes import Model, for_training, freeze
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.signatures import BATCH
@@ -57,7 +57,7 @@ def subject(
     if train and spec.sections.train is None:
         raise UsageError(f"`{spec.path}` has no `train` section: there is no step of training to look at")
     graph, state = _training(spec) if train else (_predicting(spec, weights), {})
-    known = {BATCH: batch or default_batch(spec), **(sizes or {})}
+    known = {**(sizes or {}), BATCH: batch or default_batch(spec)}
     unknown = sorted(name for name in graph.names if "." in name)
     if unknown:
         raise UsageError(f"sizes that only the data define are unknown: {', '.join(unknown)}")
@@ -176,17 +176,18 @@ class Profile(Struct):
 def profile(spec: Spec, what: Subject, backend: str, task: str, seconds: float = SECONDS) -> Profile:
     """Time a graph's whole call, and each step of its spec; raises `BackendError`."""
     runner, machine = load(backend), this_machine()
-    with owner(runner.name):
+    graph = lowered(what, runner)
+    count = threads_for(graph, machine)
+    with owner(runner.name, count):
         executable = runner.compile(what.graph, runner.state(what.state))
         times = repeat(lambda: executable(what.feeds), seconds)
         segments = executable.profile(what.feeds, seconds)
-    costs = priced(lowered(what, runner), machine, runner.name)
-    steps = _steps(segments, costs)
+    steps = _steps(segments, priced(graph, machine, runner.name, count))
     return Profile(
         name=spec.name,
         task=task,
         backend=backend,
-        threads=threads(),
+        threads=count,
         sizes=what.sizes,
         seconds=statistics.median(times),
         calls=len(times),

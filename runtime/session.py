@@ -9,16 +9,19 @@ from typing import Any
 
 from ..backends.base import Backend
 from ..backends.base import load as load_backend
+from ..backends.executable import sizes_of
+from ..backends.machine import width
 from ..backends.threads import owner, threads
 from ..compiler import text
 from ..compiler.analysis import id_bounds
 from ..compiler.build import Head, Network, build
 from ..compiler.generation import step_model
 from ..compiler.initialisers import generator
-from ..compiler.ir import Array, DType, input_of
+from ..compiler.ir import Array, DType, Graph, input_of
 from ..compiler.passes import Model, Record, for_inference
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import Train
+from ..compiler.spec.signatures import BATCH
 from ..compiler.structs import Struct
 from . import report
 from .artefacts import is_artefact, open_artefact
@@ -195,9 +198,15 @@ def train(
         run.truncate_metrics(checkpoint.position.batches if checkpoint else 0)
     if checkpoint is not None:
         trainer.resume(checkpoint)
-    with owner(runner.name):
+    with owner(runner.name, _width(trainer.step_graph, arrays["train"], trainer.train.batch)):
         trainer.fit()
         return _finish(sized, dataset, trainer, run)
+
+
+def _width(graph: Graph, rows: Mapping[str, Array], batch: int) -> int:
+    """On how many threads a graph runs on batches of such rows."""
+    sizes = sizes_of({input_of(v).name: v.type for v in graph.by_role("data")}, rows)
+    return width(graph, {**sizes, BATCH: min(batch, sizes[BATCH])})
 
 
 def _runner(
@@ -334,7 +343,8 @@ def evaluate(path: str | Path, split: str | None = None, backend: str = "numpy")
     # What is ranked leaves out what the splits before have.
     wanted = dataset.splits if model.evaluator.scorers else [split]
     arrays = {name: encode_split(model.fields, dataset.tables, name) for name in wanted}
-    with owner(model.backend.name):
+    count = _width(build(model.spec, "evaluate").graph, arrays[split], model.spec.sections.evaluate.batch)
+    with owner(model.backend.name, count):
         outcome = model.evaluator.run(arrays[split], earlier(arrays, split))
         outcome = with_texts(outcome, model, arrays[split], dataset.splits[split].table)
     return summarise(model, split, outcome, dataset, {split: model.metrics_of(outcome)})

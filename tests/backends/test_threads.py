@@ -44,11 +44,22 @@ def test_blas_waits_while_another_library_runs_the_graphs() -> None:
     with pools.owner("torch"):
         assert blas() == {1}
         assert torch.get_num_threads() == 2
-        with pools.owner("numpy"):
-            assert blas() == {1}
     assert blas() == {2}
     with pytest.raises(KeyError), pools.owner("onnx"):
         raise KeyError
+    assert blas() == {2}
+
+
+def test_small_work_has_one_thread_and_only_while_it_lasts() -> None:
+    trine.set_threads(2)
+    with pools.owner("torch", 1):
+        assert trine.threads() == torch.get_num_threads() == 1
+        with pools.owner("torch", 2):
+            assert torch.get_num_threads() == 1
+    assert trine.threads() == torch.get_num_threads() == 2
+    with pools.owner("numpy", 1):
+        assert blas() == {1}
+        assert torch.get_num_threads() == 2
     assert blas() == {2}
 
 
