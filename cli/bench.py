@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,9 +66,13 @@ def bench(
 def _calibrated(as_json: bool) -> dict[str, object]:
     from ..backends.machine import as_json as plain
     from ..backends.machine import cache_file
+    from ..backends.threads import cores
     from ..runtime.calibration import calibrate
     from ..views import machine_table
 
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > cores() / 2:
+        click.echo(f"other programs are running (load {load:.1f}): figures will be low; do it again without", err=True)
     machine = calibrate()
     if not as_json:
         out().print(machine_table(machine))

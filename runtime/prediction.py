@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.threads import owner
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.registry import SOURCES
 from ..files import write_atomically
@@ -29,7 +30,9 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
     """Predictions by name for the rows of a file; without one, for a split of the run's data, beside the truth."""
     model = load(run, backend_for(run, backend))
     if rows is not None:
-        return dict(model.predict(read_rows(rows, model.spec)))
+        table = read_rows(rows, model.spec)
+        with owner(model.backend.name):
+            return dict(model.predict(table))
     dataset, split = own_rows(run, split)
     table = dataset.splits[split].table
     truth: Columns = {}
@@ -38,7 +41,8 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
         whole = len(table) == len(dataset.splits[split])
         if head.predicts and head.loss != "next_token" and field is not None and len(field.columns) == 1 and whole:
             truth[f"{head.target} (true)"] = _listed(table.column(field.columns[0]))
-    return {**truth, **model.predict(table)}
+    with owner(model.backend.name):
+        return {**truth, **model.predict(table)}
 
 
 def _listed(column: Column) -> Any:
