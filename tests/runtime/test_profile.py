@@ -210,6 +210,8 @@ def test_figures_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.parent for path in cache.rglob("*.json")] == [cache / "trine"]
     assert machine.this_machine() == found
     assert found.measured
+    assert found.one.products[0][1] <= found.one.products[1][1]
+    assert found.one.bandwidth[0][1] >= found.one.bandwidth[1][1]
     assert found.op["numpy"] < found.call["numpy"] < 1e-2
     assert machine.load(machine.cache_file(found.threads), found.threads + 1) is None
 
