@@ -303,7 +303,7 @@ def profile_table(profile: Profile) -> Table:
 def _speed(seconds: float | None, step: StepTime, whole: float) -> tuple[str, ...]:
     if not seconds:
         return ("–",) * len(TIMES)
-    roofline = _share(step.floor, seconds)
+    roofline = "–" if step.roofline is None else f"{step.roofline:.0%}"
     rates = (f"{step.flops / seconds / 1e9:.3g} G", f"{step.bytes / seconds / 1e9:.3g} G")
     return (time_text(seconds), _share(seconds, whole), *rates, roofline)
 

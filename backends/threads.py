@@ -104,7 +104,7 @@ def loaded(backend: str) -> None:
         with suppress(RuntimeError):
             sys.modules["torch"].set_num_interop_threads(1)
     count = _wanted()
-    if count is not None:
+    if count is not None and _owned is None:
         apply(count)
 
 

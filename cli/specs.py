@@ -213,6 +213,8 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, costs
     weights = {} if named else initial_weights(opened)
     model, records = inference_model(opened, weights)
     runner = load_backend(backend)
+    if costs and backend != runner.name:
+        raise click.UsageError(f"`--costs` are estimates for a processor, not for `{backend}`")
     native = [v for v in model.graph.order() if runner.native(v)]
     batch = opened.sections.train.batch if opened.sections.train else 1
     steps, machine = _costs(opened, weights, runner, batch) if costs else ([], None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,8 @@ class StepTime(Struct):
 
     @property
     def roofline(self) -> float | None:
-        """The share of the machine's speed that was used."""
-        return self.floor / self.seconds if self.seconds else None
+        """The share of the machine's speed that was used; `None` where nothing was moved, or nothing is known."""
+        return self.floor / self.seconds if self.seconds and self.floor else None
 
 
 class Profile(Struct):
@@ -182,7 +183,11 @@ def profile(spec: Spec, what: Subject, backend: str, task: str, seconds: float =
         executable = runner.compile(what.graph, runner.state(what.state))
         times = repeat(lambda: executable(what.feeds), seconds)
         segments = executable.profile(what.feeds, seconds)
-    steps = _steps(segments, priced(graph, machine, runner.name, count))
+    costs = priced(graph, machine, runner.name, count)
+    if ":" in backend:
+        # Of other devices than the processor nothing is known.
+        costs = [replace(cost, floor=0.0) for cost in costs]
+    steps = _steps(segments, costs)
     return Profile(
         name=spec.name,
         task=task,
