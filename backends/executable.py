@@ -15,6 +15,7 @@ from ..compiler.ops.recurrent import Lstm, LstmGrad
 from ..compiler.passes import Model, for_training
 from ..compiler.passes.fuse import fuse, merge_linears
 from ..compiler.rewrite import bind, legalize
+from .profiling import Clock, Segment, repeat
 
 # How many shapes of one graph are kept ready to run.
 MAX_SHAPES = 32
@@ -36,8 +37,11 @@ class Specialised(ABC):
         self._lock = threading.Lock()
 
     @abstractmethod
-    def specialise(self, sizes: Mapping[str, int]) -> Run:
-        """Compile the graph for sizes: a function of the fed arrays, in the order of the graph's inputs."""
+    def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
+        """Compile the graph for sizes: a function of the fed arrays, in the order of the graph's inputs.
+
+        A clock is read between the steps of the spec.
+        """
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once. Raises `IRError` for a feed that is missing or of another type."""
@@ -68,6 +72,15 @@ class Specialised(ABC):
             if array.dtype != t.dtype.numpy:
                 raise IRError(f"{name}: expected {t}, got an array of dtype {array.dtype}")
         return sizes_of(self._fed, dict(zip(self._fed, arrays, strict=True)))
+
+    def profile(self, feeds: Mapping[str, Array], seconds: float) -> list[Segment]:
+        """What a call spends on each step of the spec, by calls that go on for about so many seconds together."""
+        arrays = [checked(name, t, feeds) for name, t in self._fed.items()]
+        clock = Clock()
+        run = self.specialise(sizes_of(self._fed, feeds), clock)
+        with self._lock:
+            times = repeat(lambda: run(*arrays), seconds)
+        return clock.segments(times)
 
 
 def lower(graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str) -> Graph:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .ir import Const, Graph, Input, Item, Value, order
 from .ops.ctc import Ctc
-from .ops.elementwise import Maximum, Where
+from .ops.elementwise import Binary, Maximum, Not, Unary, Where
 from .ops.linalg import Gather
 from .ops.losses import CrossEntropy, Focal
 from .structs import Struct
@@ -153,20 +153,43 @@ def dying(values: Sequence[Value], keep: Iterable[Value]) -> dict[Value, list[Va
     return {v: [x for x in dict.fromkeys(v.inputs) if last[x] == i] for i, v in enumerate(values)}
 
 
-def peak_memory(graph: Graph, sizes: Mapping[str, int], alias: Callable[[Value], bool] | None = None) -> int:
+def peak_memory(
+    graph: Graph,
+    sizes: Mapping[str, int],
+    alias: Callable[[Value], bool] | None = None,
+    over: Callable[[Value], bool] | None = None,
+) -> int:
     """The bytes of activations that a run needs at most at one time, by liveness.
 
-    Inputs, parameters and constants are not counted; values that are views of others neither.
+    Inputs, state and constants are not counted, and values that are views of others neither. Where `over` says so, a
+    value may be written over an input of its type, or over the state that it updates, which nothing reads after it.
     """
     values = order(graph.roots)
     is_view = alias or (lambda v: v.op.kind in VIEWS)
     last = last_uses(values, graph.roots, is_view)
-    buffers = [
-        Buffer(i, last[v], sum(t.nbytes(sizes) for t in v.types))
-        for i, v in enumerate(values)
-        if not isinstance(v.op, Input | Const) and not is_view(v)
-    ]
-    return pack(buffers)[1]
+    state = {v: graph.input(name) for name, v in graph.updates.items()}
+    buffers: dict[Value, Buffer] = {}
+    home: dict[Value, Value] = {}
+    for i, v in enumerate(values):
+        if isinstance(v.op, Input | Const) or is_view(v):
+            continue
+        free = over is not None and over(v)
+        if free and v in state and last.get(state[v], i) <= i:
+            continue
+        dead = next((x for x in v.inputs if free and x in home and last[x] == i and x.types == v.types), None)
+        if dead is not None:
+            home[v] = home[dead]
+            old = buffers[home[v]]
+            buffers[home[v]] = Buffer(old.first, last[v], old.size)
+            continue
+        home[v] = v
+        buffers[v] = Buffer(i, last[v], sum(t.nbytes(sizes) for t in v.types))
+    return pack(list(buffers.values()))[1]
+
+
+def elementwise(value: Value) -> bool:
+    """Whether an op's result may be written over an argument of its type: NumPy's ufuncs."""
+    return isinstance(value.op, Unary | Binary | Not)
 
 
 VIEWS = frozenset({"Reshape", "Transpose", "BroadcastTo", "Slice", "Windows", "Item", "Split", "Flip"})

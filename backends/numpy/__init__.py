@@ -14,6 +14,7 @@ from ...compiler.ops import kernels as primitive_kernels
 from ...compiler.passes import Model
 from .. import recurrent
 from ..executable import Run, Specialised, lower
+from ..profiling import Clock
 from ..source import Writer, hint_of
 from . import kernels
 from .emit import is_view, kind_of, native, write
@@ -55,8 +56,8 @@ class NumpyExecutable(Specialised):
         """The Python source that runs at the given sizes."""
         return Program(lower(self.graph, sizes, native, "numpy")).source
 
-    def specialise(self, sizes: Mapping[str, int]) -> Run:
-        function = Program(lower(self.graph, sizes, native, "numpy")).load(self.state.arrays)
+    def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
+        function = Program(lower(self.graph, sizes, native, "numpy")).load(self.state.arrays, clock)
 
         def run(*arrays: Array) -> dict[str, Array]:
             # Whoever reads the numbers judges them; the other backends do not warn either.
@@ -191,7 +192,7 @@ class Program:
             parts.append(f"{name!r}: np.array({text})" if lent else f"{name!r}: np.asarray({text})")
         return ", ".join(parts)
 
-    def load(self, state: Mapping[str, Array]) -> Callable[..., dict[str, Array]]:
+    def load(self, state: Mapping[str, Array], clock: Clock | None = None) -> Callable[..., dict[str, Array]]:
         """The function, with its buffers, constants and state in place."""
         arena = np.zeros(max(self.size, 1), np.uint8)
         namespace: dict[str, Any] = {"np": np, **KERNELS, **self.writer.constants}
@@ -200,8 +201,9 @@ class Program:
             namespace[name] = arena[offset : offset + t.nbytes()].view(t.dtype.numpy).reshape(shape)
         for v in self.state:
             namespace[self.writer.variables[v]] = state[input_of(v).name]
+        source = self.source if clock is None else clock.marked(self.source, self.writer.headings, namespace)
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
-        exec(compile(self.source, f"<{self.graph.name} on numpy>", "exec"), namespace)
+        exec(compile(source, f"<{self.graph.name} on numpy>", "exec"), namespace)
         function: Callable[..., dict[str, Array]] = namespace["run"]
         return function
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from ...compiler.ir import Array, Graph, Input, Type, Value, input_of, order
+from ...compiler.ir import Array, Graph, Input, Origin, Type, Value, input_of, order
 from ...compiler.passes import Model
 from ...compiler.rewrite import legalize
 from ...files import write_atomically
 from ..executable import Run, Specialised, lower
+from ..profiling import Clock
 from .emit import ELEMENTS, IR_VERSION, OPSET, Emitter, native
 from .prepare import prepare
+from .timing import node_times
 
 __all__ = ["BACKEND", "OnnxBackend"]
 
@@ -55,9 +58,10 @@ class OnnxExecutable(Specialised):
         super().__init__(graph)
         self.state = state
 
-    def specialise(self, sizes: Mapping[str, int]) -> Run:
+    def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
         graph = prepare(lower(self.graph, sizes, native, "onnx"))
-        session = session_of(model_proto(graph))
+        origins: dict[str, Origin] = {}
+        session = session_of(model_proto(graph, origins=origins), clock, origins)
         fed = [input_of(v).name for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
         read = {i.name for i in session.get_inputs()}
         made = [o.name for o in session.get_outputs()]
@@ -99,18 +103,36 @@ def output_names(graph: Graph) -> list[str]:
     return names
 
 
-def session_of(proto: onnx.ModelProto) -> ort.InferenceSession:
-    """An ONNX Runtime session on the CPU, which gives the same numbers each time."""
+def session_of(
+    proto: onnx.ModelProto, clock: Clock | None = None, origins: Mapping[str, Origin] | None = None
+) -> ort.InferenceSession:
+    """An ONNX Runtime session on the CPU, which gives the same numbers each time.
+
+    With a clock, the session keeps the time of its nodes, whose origins are known by their names.
+    """
     options = ort.SessionOptions()
     options.use_deterministic_compute = True
     options.log_severity_level = 3
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    if clock is None:
+        return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    folder = tempfile.TemporaryDirectory()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(Path(folder.name) / "profile")
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    clock.read = partial(node_times, session, folder, origins or {})
+    return session
 
 
 def model_proto(
-    graph: Graph, weights: Mapping[str, Array] | None = None, notes: Mapping[str, str] | None = None
+    graph: Graph,
+    weights: Mapping[str, Array] | None = None,
+    notes: Mapping[str, str] | None = None,
+    origins: dict[str, Origin] | None = None,
 ) -> onnx.ModelProto:
-    """The ONNX model of a lowered graph. Parameters with weights are initializers, others inputs."""
+    """The ONNX model of a lowered graph. Parameters with weights are initializers, others inputs.
+
+    `origins` takes down where each node comes from, by its name.
+    """
     weights = weights or {}
     em = Emitter(graph)
     inputs = [v for v in graph.inputs if input_of(v).name not in weights]
@@ -121,6 +143,8 @@ def model_proto(
     for v in order(graph.roots):
         if not isinstance(v.op, Input):
             em.write(v)
+    if origins is not None:
+        origins |= em.origins
     outputs = list(zip(names, graph.roots, strict=True))
     for name, v in outputs:
         em.nodes.append(helper.make_node("Identity", [em.written[v]], [name], name=f"{name} (output)"))

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from ...compiler.ir import Array, Const, Dim, DType, Graph, Item, Op, Value
+from ...compiler.ir import Array, Const, Dim, DType, Graph, Item, Op, Origin, Value
 from ...compiler.ops import activations, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
 from ..source import Names, hint_of
 
@@ -40,6 +40,7 @@ class Emitter:
         self.initializers: list[TensorProto] = []
         self.written: dict[Value, str] = {}
         self.outputs: dict[Value, list[str]] = {}
+        self.origins: dict[str, Origin] = {}
         self._constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
 
     def node(self, kind: str, inputs: Iterable[str], hint: str = "", **attributes: Any) -> str:
@@ -84,6 +85,12 @@ class Emitter:
 
     def write(self, v: Value) -> None:
         """Write a value whose inputs were written."""
+        before = len(self.nodes)
+        self._write(v)
+        if v.origin is not None:
+            self.origins |= {node.name: v.origin for node in self.nodes[before:]}
+
+    def _write(self, v: Value) -> None:
         if isinstance(v.op, Const):
             self.written[v] = self.constant(v.op.value.array)
         elif isinstance(v.op, Item):

@@ -15,6 +15,7 @@ from ...compiler.ops.optim import Adam, Sgd
 from ...compiler.passes import Model
 from ..base import BackendError
 from ..executable import Run, Specialised, lower
+from ..profiling import Clock
 from . import export as exporting
 from .emit import native
 from .program import Layouts, Program, tensor_of
@@ -47,12 +48,12 @@ class TorchExecutable(Specialised):
         self.state = state
         self.layouts = Layouts(state.device)
 
-    def specialise(self, sizes: Mapping[str, int]) -> Run:
+    def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
         cpu = self.state.device.type == "cpu"
         lowered = lower(self.graph, sizes, partial(_kept, cpu=cpu), "torch")
         if not _fusible(lowered):
             lowered = lower(self.graph, sizes, partial(native, cpu=cpu), "torch")
-        return Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts)
+        return Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts, clock)
 
 
 def _fusible(graph: Graph) -> bool:

@@ -17,6 +17,7 @@ from ...compiler.ir import Array, Const, Graph, Input, Item, Value, input_of, or
 from ...compiler.ops import conv, elementwise, linalg, recurrent, reduce, shape
 from ...compiler.ops.optim import Adam, Sgd
 from ..executable import Run
+from ..profiling import Clock
 from ..source import Writer, hint_of
 from .emit import argument, write, write_over
 from .kernels import FUNCTIONS
@@ -151,7 +152,13 @@ class Program:
         count = Counter(bases.values())
         return {n for n, b in bases.items() if isinstance(b.op, Input | Const) or b in self.in_place or count[b] > 1}
 
-    def load(self, tensors: Mapping[str, torch.Tensor], device: torch.device, layouts: Layouts) -> Run:
+    def load(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        device: torch.device,
+        layouts: Layouts,
+        clock: Clock | None = None,
+    ) -> Run:
         """The function, with its constants and state in place; arrays in, arrays out."""
         namespace: dict[str, Any] = {"torch": torch, "F": F, "math": math, "device": device, **FUNCTIONS}
         namespace |= {name: layouts.constant(array) for name, array in self.writer.constants.items()}
@@ -161,8 +168,11 @@ class Program:
                 _lay_out(v, tensors)
         for v in self.state:
             namespace[self.writer.variables[v]] = tensors[input_of(v).name]
+        if clock is not None and device.type == "cuda":
+            clock.wait = torch.cuda.synchronize
+        source = self.source if clock is None else clock.marked(self.source, self.writer.headings, namespace)
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
-        exec(compile(self.source, f"<{self.graph.name} on torch>", "exec"), namespace)
+        exec(compile(source, f"<{self.graph.name} on torch>", "exec"), namespace)
         function = namespace["run"]
         lent = self._lent()
 
