@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 
 from ...compiler.analysis import Buffer, last_uses, pack
-from ...compiler.ir import Array, Const, Graph, Input, Type, Value, input_of, order
+from ...compiler.ir import Array, Const, Graph, Input, Item, Type, Value, input_of, order
 from ...compiler.ops import kernels as primitive_kernels
 from ...compiler.passes import Model
 from .. import recurrent
 from ..executable import Run, Specialised, lower
 from ..source import Writer, hint_of
-from . import kernels
-from .emit import is_view, kind_of, native, write
+from . import kernels, layout, pooling, updates
+from .emit import WORK, is_view, kind_of, native, write, written_over
+from .fused import fuse
 
 __all__ = ["BACKEND", "NumpyBackend"]
 
 KERNELS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (primitive_kernels, kernels, recurrent)
+    for module in (primitive_kernels, kernels, pooling, updates, recurrent)
     for name in vars(module)
     if callable(getattr(module, name)) and getattr(getattr(module, name), "__module__", "") == module.__name__
 }
@@ -53,10 +54,10 @@ class NumpyExecutable(Specialised):
 
     def source(self, sizes: Mapping[str, int]) -> str:
         """The Python source that runs at the given sizes."""
-        return Program(lower(self.graph, sizes, native, "numpy")).source
+        return Program(self._lowered(sizes)).source
 
     def specialise(self, sizes: Mapping[str, int]) -> Run:
-        function = Program(lower(self.graph, sizes, native, "numpy")).load(self.state.arrays)
+        function = Program(self._lowered(sizes)).load(self.state.arrays)
 
         def run(*arrays: Array) -> dict[str, Array]:
             # Whoever reads the numbers judges them; the other backends do not warn either.
@@ -65,6 +66,9 @@ class NumpyExecutable(Specialised):
 
         return run
 
+    def _lowered(self, sizes: Mapping[str, int]) -> Graph:
+        return fuse(lower(self.graph, sizes, native, "numpy"))
+
 
 class Program:
     """A lowered graph of fixed sizes as the source of one function, and the buffers it writes into."""
@@ -72,15 +76,16 @@ class Program:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.values = [v for v in order(graph.roots) if not isinstance(v.op, Input | Const)]
-        self.writer = Writer(reserved=("np", "run", *KERNELS))
+        self.writer = Writer(reserved=("np", "run", WORK, *KERNELS))
         self.last = last_uses([*graph.inputs, *self.values], graph.roots, _is_view)
         self.place = {v: i for i, v in enumerate([*graph.inputs, *self.values])}
         self.fed = [v for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
         self.state = [v for v in graph.inputs if input_of(v).role in ("param", "buffer")]
         self.updates = [(v, graph.input(name)) for name, v in graph.updates.items()]
         self.in_place: dict[Value, Value] = {}
+        self.last_channels = layout.channels_last(self.values)
         self.offsets, self.size = self._plan()
-        self.buffers: dict[str, tuple[int, Type]] = {}
+        self.buffers: dict[str, tuple[int, Type, bool]] = {}
         self.source = self._write()
 
     def _plan(self) -> tuple[dict[Value, int], int]:
@@ -112,7 +117,8 @@ class Program:
             return None
         for x in v.inputs:
             mine = x in owners or x in self.over
-            if mine and x.type == v.type and self.last[x] == self.place[v]:
+            alike = x.type == v.type and (x in self.last_channels) == (v in self.last_channels)
+            if mine and alike and self.last[x] == self.place[v]:
                 return x
         return None
 
@@ -123,7 +129,7 @@ class Program:
         for v in self.values:
             w.heading(v.origin)
             target = self._target(v)
-            text = write(w, v, target)
+            text = self._update(v) if kind_of(v) == "state" else write(w, v, target)
             w.variables[v] = target or w.names.make(hint_of(v))
             if text != w.variables[v]:
                 w.line(f"{w.variables[v]} = {text}" if target is None else text)
@@ -132,6 +138,25 @@ class Program:
         arguments = ", ".join(w.variables[v] for v in self.fed)
         body = "\n    ".join([*w.lines, f"return {{{self._outputs()}}}"])
         return f"def run({arguments}):\n    {body}\n"
+
+    def _update(self, v: Value) -> str:
+        """An op that writes over what it updates: the state itself where nothing else needs it, otherwise copies."""
+        w, changed = self.writer, written_over(v)
+        items = {u.op.index: s for u, s in self.updates if isinstance(u.op, Item) and u.inputs[0] is v}
+        owned = all(items.get(i) is x and self.last[x] <= self.place[v] for i, x in enumerate(changed))
+        if owned and len(set(changed)) == len(changed):
+            self.in_place[v] = changed[0]
+            self.in_place |= {u: s for u, s in self.updates if isinstance(u.op, Item) and u.inputs[0] is v}
+            return write(w, v, None)
+        known = {x: w.variables.get(x) for x in changed}
+        for x in changed:
+            w.variables[x] = f"np.array({w.argument(x, literal=False)}, order='C')"
+        text = write(w, v, None)
+        w.variables.update({x: name for x, name in known.items() if name is not None})
+        for x, name in known.items():
+            if name is None:
+                del w.variables[x]
+        return text
 
     def _target(self, v: Value) -> str | None:
         """The buffer a value is written into: the state it updates, a place in the arena, or none."""
@@ -147,7 +172,7 @@ class Program:
         if v in self.over:
             return self.writer.variables[self.over[v]]
         name = self.writer.names.make(hint_of(v))
-        self.buffers[name] = (self.offsets[owner], v.type)
+        self.buffers[name] = (self.offsets[owner], v.type, v in self.last_channels)
         return name
 
     def _write_updates(self) -> None:
@@ -188,22 +213,37 @@ class Program:
             base = _base(v)
             lent = isinstance(base.op, Input | Const) or base in self.in_place or base in shown
             shown.add(base)
-            parts.append(f"{name!r}: np.array({text})" if lent else f"{name!r}: np.asarray({text})")
+            make = "array" if lent else "ascontiguousarray" if base in self.last_channels and v.rank else "asarray"
+            parts.append(f"{name!r}: np.{make}({text})")
         return ", ".join(parts)
+
+    def _constants(self) -> dict[str, Array]:
+        """The constants by their variables, weights packed."""
+        names = {v: self.writer.variables[v] for v in self.writer.variables if isinstance(v.op, Const)}
+        named = {v: self.writer.constants[name] for v, name in names.items() if name in self.writer.constants}
+        return self.writer.constants | {names[v]: a for v, a in layout.packed(named, self.values).items()}
 
     def load(self, state: Mapping[str, Array]) -> Callable[..., dict[str, Array]]:
         """The function, with its buffers, constants and state in place."""
         arena = np.zeros(max(self.size, 1), np.uint8)
-        namespace: dict[str, Any] = {"np": np, **KERNELS, **self.writer.constants}
-        for name, (offset, t) in self.buffers.items():
-            shape = tuple(int(d) for d in t.shape)
-            namespace[name] = arena[offset : offset + t.nbytes()].view(t.dtype.numpy).reshape(shape)
+        namespace: dict[str, Any] = {"np": np, WORK: {}, **KERNELS, **self._constants()}
+        for name, (offset, t, channels_last) in self.buffers.items():
+            namespace[name] = _shaped(arena[offset : offset + t.nbytes()].view(t.dtype.numpy), t, channels_last)
         for v in self.state:
             namespace[self.writer.variables[v]] = state[input_of(v).name]
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
         exec(compile(self.source, f"<{self.graph.name} on numpy>", "exec"), namespace)
         function: Callable[..., dict[str, Array]] = namespace["run"]
         return function
+
+
+def _shaped(flat: Array, t: Type, channels_last: bool) -> Array:
+    """A stretch of the arena as an array of a type."""
+    shape = tuple(int(d) for d in t.shape)
+    if not channels_last:
+        return flat.reshape(shape)
+    rank = len(shape)
+    return flat.reshape(shape[0], *shape[2:], shape[1]).transpose(0, rank - 1, *range(1, rank - 1))
 
 
 def _is_view(v: Value) -> bool:

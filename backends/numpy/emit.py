@@ -8,11 +8,15 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ...compiler.ir import Const, DType, Item, Op, Value
-from ...compiler.ops import conv, elementwise, linalg, recurrent, reduce, shape
+from ...compiler.ops import conv, elementwise, linalg, optim, recurrent, reduce, shape
 from ...compiler.structs import Struct
 from ..source import Writer, literal_of, shape_text
+from .fused import ConvThen
 
-Kind = Literal["ufunc", "into", "fresh", "view"]
+# The arrays that kernels work in, by name, in the generated source.
+WORK = "work"
+
+Kind = Literal["ufunc", "into", "fresh", "view", "state"]
 Write = Callable[[Writer, Value, Sequence[str], str | None], str]
 
 
@@ -20,7 +24,8 @@ class Emit(Struct):
     """How an op is written: given the writer, the value, its arguments and where to put the result.
 
     A `ufunc` may write over an argument of its type; `into` fills a buffer it is given; `fresh`
-    allocates; `view` shows its first argument's numbers.
+    allocates; `view` shows its first argument's numbers; `state` writes over its first argument and all
+    between the second and the last two, which are what it returns.
     """
 
     kind: Kind
@@ -38,6 +43,11 @@ def _call(function: str, *, extra: Callable[[Any], str] | None = None) -> Write:
     return write
 
 
+def _lent(out: str | None) -> str:
+    """The last arguments of a kernel that is given a buffer to fill and arrays to work in."""
+    return f", out={out}, work={WORK}" if out else ""
+
+
 def _ufunc(op: type[elementwise.Unary] | type[elementwise.Binary] | type[elementwise.Not]) -> Emit:
     return Emit("ufunc", _call(f"np.{op.ufunc}"))
 
@@ -48,6 +58,15 @@ def _into(function: str, extra: Callable[[Any], str] | None = None) -> Emit:
 
 def _kernel(name: str, *needs: str, extra: Callable[[Any], str], kind: Kind = "fresh") -> Emit:
     return Emit(kind, _call(name, extra=extra), (name, *needs))
+
+
+def _tiled(name: str, *needs: str, extra: Callable[[Any], str]) -> Emit:
+    """A kernel that fills a buffer and works in arrays that are used again."""
+
+    def write(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+        return f"{name}({', '.join([*args, extra(v.op)])}{_lent(out)})"
+
+    return Emit("into", write, (name, *needs))
 
 
 def _dtype(dtype: DType) -> str:
@@ -127,7 +146,26 @@ def _linear_weight_grad(w: Writer, v: Value, args: Sequence[str], out: str | Non
 
 def _conv(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     x, weight, *bias = args
-    return f"conv({x}, {weight}, {bias[0] if bias else None}, {_window(v.op)})"
+    return f"conv({x}, {weight}, {bias[0] if bias else None}, {_window(v.op)}{_lent(out)})"
+
+
+def _conv_then(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+    op = cast(ConvThen, v.op)
+    x, weight, *rest = args
+    bias = rest[0] if op.biased else None
+    plus = rest[op.biased] if len(rest) > op.biased else None
+    return f"conv({x}, {weight}, {bias}, {_window(op)}, {plus}, {op.relu}{_lent(out)})"
+
+
+def _adam(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+    op = cast(optim.Adam, v.op)
+    return f"adam({', '.join(args)}, {op.beta1}, {op.beta2}, {op.eps}, {op.decay}, {op.decoupled}, {WORK})"
+
+
+def _sgd(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+    op = cast(optim.Sgd, v.op)
+    settings = f"momentum={op.momentum}, nesterov={op.nesterov}, decay={op.decay}"
+    return f"sgd({', '.join(args)}, {settings}, work={WORK})"
 
 
 def _window(op: Any) -> str:
@@ -137,11 +175,12 @@ def _window(op: Any) -> str:
 def _avg_pool(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     op = cast(conv.AvgPool, v.op)
     window = f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"
-    total = f"window_sum({args[0]}, {window})"
+    total = f"window_sum({args[0]}, {window}{_lent(out)})"
+    end = f", out={out}" if out else ""
     if op.counts_vary and any(isinstance(d, str) for d in v.shape[-len(op.kernel) :]):
         ones = f"np.ones({args[0]}.shape[-{len(op.kernel)}:], {_dtype(v.dtype)})"
         return f"{total} / window_sum({ones}, {window})"
-    return f"{total} / {w.argument(op.counts(v.inputs[0].type), literal=True)}"
+    return f"np.divide({total}, {w.argument(op.counts(v.inputs[0].type), literal=True)}{end})"
 
 
 def _sum(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
@@ -162,6 +201,12 @@ def _scan(name: str, *needs: str, extra: str = "") -> Emit:
 
     return Emit("fresh", write, (name, *needs))
 
+
+CONV = (
+    "windows", "scratch", "like", "channels_last", "padded", "tile_of", "tiles", "gathered", "convolve", "depthwise",
+    "endings", "finish",
+)  # fmt: skip
+POOL = ("scratch", "like", "slide", "join_along")
 
 e, s, r, lin, c, rec = elementwise, shape, reduce, linalg, conv, recurrent
 
@@ -192,18 +237,23 @@ EMIT: dict[type[Op], Emit] = {
     lin.ScatterAdd: _kernel("scatter_add", extra=lambda op: f"{op.axis}, {op.size[0]}"),
     c.Windows: _kernel("windows", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.dilation!r}", kind="view"),
     c.Fold: _kernel("fold", extra=lambda op: f"{shape_text(op.size)}, {op.stride!r}, {op.dilation!r}"),
-    c.Conv: Emit("fresh", _conv, ("windows", "pad", "columns", "depthwise", "conv")),
-    c.ConvInputGrad: _kernel("conv_input_grad", "fold", extra=lambda op: f"{shape_text(op.size)}, {_window(op)}"),
-    c.ConvWeightGrad: _kernel(
-        "conv_weight_grad", "windows", "pad", "columns", extra=lambda op: f"{op.size!r}, {_window(op)}"
+    c.Conv: Emit("into", _conv, ("conv", *CONV)),
+    ConvThen: Emit("into", _conv_then, ("conv", *CONV)),
+    c.ConvInputGrad: _tiled(
+        "conv_input_grad", "conv", "fold_taps", *CONV, extra=lambda op: f"{shape_text(op.size)}, {_window(op)}"
     ),
-    c.MaxPool: _kernel(
-        "max_pool", "windows", "pad", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"
+    c.ConvWeightGrad: _tiled(
+        "conv_weight_grad", "correlate", "depthwise_weight_grad", *CONV,
+        extra=lambda op: f"{op.size!r}, {_window(op)}",
     ),
-    c.MaxPoolGrad: _kernel(
-        "max_pool_grad", "windows", "pad", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"
+    c.MaxPool: _tiled("max_pool", *POOL, extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"),
+    c.MaxPoolGrad: _tiled(
+        "max_pool_grad", "padded", "to_first", *POOL,
+        extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.pads!r}",
     ),
-    c.AvgPool: Emit("fresh", _avg_pool, ("windows", "pad", "window_sum")),
+    c.AvgPool: Emit("into", _avg_pool, ("window_sum", *POOL)),
+    optim.Adam: Emit("state", _adam, ("scratch", "adam")),
+    optim.Sgd: Emit("state", _sgd, ("scratch", "sgd")),
     rec.LstmScan: _scan("lstm_scan", "time_first"), rec.LstmScanGrad: _scan("lstm_scan_grad", "shifted"),
     rec.GruScan: _scan("gru_scan", "time_first"), rec.GruScanGrad: _scan("gru_scan_grad", "shifted"),
     rec.RnnScan: _scan("rnn_scan", "time_first"), rec.RnnScanGrad: _scan("rnn_scan_grad", "shifted"),
@@ -217,6 +267,12 @@ def kind_of(value: Value) -> Kind:
     if isinstance(value.op, Item):
         return "view"
     return "fresh" if isinstance(value.op, Const) else EMIT[type(value.op)].kind
+
+
+def written_over(value: Value) -> tuple[Value, ...]:
+    """What an op that changes state writes over, in the order of its outputs."""
+    p, _, *slots = value.inputs[:-2]
+    return (p, *slots)
 
 
 def is_view(value: Value) -> bool:
