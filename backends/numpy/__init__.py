@@ -15,7 +15,7 @@ from ...compiler.passes import Model
 from .. import recurrent
 from ..executable import Run, Specialised, lower
 from ..source import Writer, hint_of
-from . import kernels, layout, pooling, updates
+from . import kernels, layout, pooling, rows, updates
 from .emit import WORK, is_view, kind_of, native, write, written_over
 from .fused import fuse
 
@@ -23,7 +23,7 @@ __all__ = ["BACKEND", "NumpyBackend"]
 
 KERNELS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (primitive_kernels, kernels, pooling, updates, recurrent)
+    for module in (primitive_kernels, kernels, pooling, rows, updates, recurrent)
     for name in vars(module)
     if callable(getattr(module, name)) and getattr(getattr(module, name), "__module__", "") == module.__name__
 }

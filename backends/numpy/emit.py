@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
 
-from ...compiler.ir import Const, DType, Item, Op, Value
-from ...compiler.ops import conv, elementwise, linalg, optim, recurrent, reduce, shape
+from ...compiler.ir import Const, DType, Item, Op, Value, scalar_of
+from ...compiler.ops import activations, conv, elementwise, linalg, norm, optim, recurrent, reduce, shape
 from ...compiler.structs import Struct
 from ..source import Writer, literal_of, shape_text
-from .fused import ConvThen
+from .fused import ConvThen, SquareSum
 
 # The arrays that kernels work in, by name, in the generated source.
 WORK = "work"
@@ -60,13 +61,33 @@ def _kernel(name: str, *needs: str, extra: Callable[[Any], str], kind: Kind = "f
     return Emit(kind, _call(name, extra=extra), (name, *needs))
 
 
-def _tiled(name: str, *needs: str, extra: Callable[[Any], str]) -> Emit:
+def _tiled(name: str, *needs: str, extra: Callable[[Any], str], kind: Kind = "into") -> Emit:
     """A kernel that fills a buffer and works in arrays that are used again."""
 
     def write(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
-        return f"{name}({', '.join([*args, extra(v.op)])}{_lent(out)})"
+        return f"{name}({', '.join([*args, *filter(None, [extra(v.op)])])}{_lent(out)})"
 
-    return Emit("into", write, (name, *needs))
+    return Emit(kind, write, (name, *needs))
+
+
+# From so many numbers on, NumPy's `clip` is faster than its `maximum` and `minimum` with a number, which do not use
+# vector instructions.
+CLIP_FROM = 8192
+
+
+def _bounded(function: str, low: str, high: str) -> Emit:
+    """The larger or smaller of two; of large arrays and a finite number as a clip to the bounds, `{0}` being it."""
+    plain = _call(function)
+
+    def write(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+        bound = v.inputs[1]
+        number = scalar_of(bound) if bound.rank == 0 else None
+        if number is None or not math.isfinite(number) or not v.dtype.floating or v.type.numel() < CLIP_FROM:
+            return plain(w, v, args, out)
+        end = f", out={out}" if out else ""
+        return f"np.clip({args[0]}, {low.format(args[1])}, {high.format(args[1])}{end})"
+
+    return Emit("ufunc", write)
 
 
 def _dtype(dtype: DType) -> str:
@@ -206,14 +227,21 @@ CONV = (
     "windows", "scratch", "like", "channels_last", "padded", "tile_of", "tiles", "gathered", "convolve", "depthwise",
     "endings", "finish",
 )  # fmt: skip
+ROWS = ("erf", "scratch", "pieces")
 POOL = ("scratch", "like", "slide", "join_along")
 
 e, s, r, lin, c, rec = elementwise, shape, reduce, linalg, conv, recurrent
 
 EMIT: dict[type[Op], Emit] = {
     **{op: _ufunc(op) for op in (e.Neg, e.Exp, e.Log, e.Sqrt, e.Sin, e.Cos, e.Tanh, e.Abs, e.Sign, e.Floor, e.Not)},
-    **{op: _ufunc(op) for op in (e.Add, e.Sub, e.Mul, e.Div, e.Pow, e.Maximum, e.Minimum, e.Less, e.Equal, e.And)},
-    e.Erf: Emit("fresh", _call("erf"), ("erf",)),
+    **{op: _ufunc(op) for op in (e.Add, e.Sub, e.Mul, e.Div, e.Pow, e.Less, e.Equal, e.And)},
+    e.Maximum: _bounded("np.maximum", "{0}", "np.inf"),
+    e.Minimum: _bounded("np.minimum", "-np.inf", "{0}"),
+    e.Erf: _tiled("erf_of", *ROWS, extra=lambda op: "", kind="ufunc"),
+    activations.Gelu: _tiled("gelu", "erf_of", *ROWS, extra=lambda op: f"{op.approximate}", kind="ufunc"),
+    r.Softmax: _tiled("softmax", "pieces", extra=lambda op: f"{op.axis}", kind="ufunc"),
+    norm.LayerNorm: _tiled("layer_norm", "pieces", extra=lambda op: f"{op.eps}"),
+    SquareSum: Emit("fresh", _call("square_sum"), ("square_sum",)),
     e.Where: Emit("fresh", _call("np.where")),
     e.Cast: Emit("into", _cast),
     s.Reshape: Emit("view", _reshape),

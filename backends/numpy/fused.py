@@ -1,10 +1,11 @@
-"""What this backend does in one go: a convolution and what follows it, while its tiles are in cache."""
+"""What this backend does in one go: a convolution and what follows it while its tiles are in cache, sums of squares."""
 
 from __future__ import annotations
 
 from ...compiler.ir import Const, Graph, IRError, Op, Type, Value, constant, scalar_of
 from ...compiler.ops.conv import Conv, Ints, Pads
-from ...compiler.ops.elementwise import Add, Maximum
+from ...compiler.ops.elementwise import Add, Maximum, Mul, floating
+from ...compiler.ops.reduce import Sum
 from ...compiler.rewrite import Uses, rewrite, rule
 
 
@@ -43,6 +44,26 @@ class ConvThen(Op):
         return self.conv.flops(out, x, weight) + out.numel() * (len(rest) + self.relu)
 
 
+class SquareSum(Op):
+    """The sum of the squares of all numbers, in an array of one number and of their rank."""
+
+    def type(self, x: Type) -> Type:
+        return floating("SquareSum", x).with_shape(1 for _ in x.shape)
+
+    def decompose(self, x: Value) -> Value:
+        return Sum(tuple(range(x.rank)))(x * x)
+
+
+@rule(Sum)
+def sum_of_squares(v: Value, uses: Uses) -> Value | None:
+    """sum(x * x) over all axes, without the products"""
+    match v.inputs[0]:
+        case Value(Mul(), (x, y)) as product if x is y and uses(product) == 1 and x.dtype.floating:
+            axes = {a % x.rank for a in v.op.axes} if isinstance(v.op, Sum) else set()
+            return SquareSum()(x) if len(axes) == x.rank > 0 else None
+    return None
+
+
 @rule(Add)
 def add_into_conv(v: Value, uses: Uses) -> Value | None:
     """conv(x, w, b) + y -> ConvThen(x, w, b, y)"""
@@ -69,5 +90,5 @@ def relu_into_conv(v: Value, uses: Uses) -> Value | None:
 
 
 def fuse(graph: Graph) -> Graph:
-    """The graph with what follows its convolutions made part of them."""
-    return rewrite(graph, [add_into_conv, relu_into_conv])
+    """The graph with what follows its convolutions made part of them, and sums of squares as such."""
+    return rewrite(graph, [add_into_conv, relu_into_conv, sum_of_squares])

@@ -28,7 +28,7 @@ def adam(
     correction = float(1.0 - beta2**time) ** -0.5
     rate, eps = float(lr) / float(1.0 - beta1**time) / correction, eps / correction
     shrink = 1.0 - float(lr) * decay if decoupled else 1.0
-    size, block = p.size, min(p.size, 1 << 14)
+    size, block = p.size, min(p.size, 1 << 15)
     weights, grads, means, squares = p.reshape(-1), g.reshape(-1), m.reshape(-1), v.reshape(-1)
     space = scratch(work, "step", (block,), p.dtype)
     for i in range(0, size, block):
@@ -66,7 +66,7 @@ def sgd(
     """One update of gradient descent; `rest` is the running step, where there is momentum, the rate and the time."""
     *slots, lr, _ = rest
     rate = float(lr)
-    block = min(p.size, 1 << 14)
+    block = min(p.size, 1 << 15)
     weights, grads, kept = p.reshape(-1), g.reshape(-1), [slot.reshape(-1) for slot in slots]
     space = scratch(work, "step", (block,), p.dtype)
     for i in range(0, p.size, block):
