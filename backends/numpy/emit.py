@@ -154,7 +154,14 @@ def _linear(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     x, weight, *bias = args
     if out is None:
         return f"{x} @ {weight}.T" + (f" + {bias[0]}" if bias else "")
-    w.line(f"np.matmul({x}, {weight}.T, out={out})")
+    rows, width = v.type.numel() // int(v.shape[-1]), int(v.shape[-1])
+    if rows == 1 or v.rank == 1:
+        w.line(f"np.matmul({x}, {weight}.T, out={out})")
+    elif v.rank == 2:
+        w.line(f"product({x}, {weight}.T, {out}, {WORK})")
+    else:
+        features = v.inputs[0].shape[-1]
+        w.line(f"product({x}.reshape(-1, {features}), {weight}.T, {out}.reshape(-1, {width}), {WORK})")
     return f"np.add({out}, {bias[0]}, out={out})" if bias else out
 
 
@@ -224,8 +231,8 @@ def _scan(name: str, *needs: str, extra: str = "") -> Emit:
 
 
 CONV = (
-    "windows", "scratch", "like", "channels_last", "padded", "tile_of", "tiles", "gathered", "convolve", "depthwise",
-    "endings", "finish",
+    "windows", "scratch", "like", "channels_last", "padded", "tile_of", "tiles", "gathered", "product", "convolve",
+    "depthwise", "endings", "finish",
 )  # fmt: skip
 ROWS = ("erf", "scratch", "pieces")
 POOL = ("scratch", "like", "slide", "join_along")

@@ -24,7 +24,7 @@ from .emit import EMIT, kind_of, native, write
 
 ORDER = (
     "erf", "windows", "fold", "scatter_add", "scratch", "channels_last", "like", "padded", "tile_of", "tiles",
-    "gathered", "conv", "convolve", "depthwise", "endings", "finish", "conv_input_grad", "fold_taps",
+    "gathered", "product", "conv", "convolve", "depthwise", "endings", "finish", "conv_input_grad", "fold_taps",
     "conv_weight_grad", "correlate", "depthwise_weight_grad", "max_pool", "window_sum", "slide", "join_along",
     "max_pool_grad", "to_first", "pieces", "erf_of", "gelu", "softmax", "layer_norm", "square_sum",
     *recurrent.NAMES,
