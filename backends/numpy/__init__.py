@@ -15,8 +15,8 @@ from ...compiler.passes import Model
 from .. import recurrent
 from ..executable import Run, Specialised, lower
 from ..source import Writer, hint_of
-from . import kernels, layout, pooling, rows, updates
-from .emit import WORK, is_view, kind_of, native, write, written_over
+from . import kernels, layout, pooling, rows, together, updates
+from .emit import EMIT, WORK, is_view, kind_of, native, write, written_over
 from .fused import fuse
 
 __all__ = ["BACKEND", "NumpyBackend"]
@@ -33,7 +33,7 @@ class NumpyState:
     """Named arrays that updates write into: an array stays the same object for good."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
-        self.arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
+        self.arrays = together.side_by_side(arrays)
 
     def read(self) -> dict[str, Array]:
         return {name: array.copy() for name, array in self.arrays.items()}
@@ -75,7 +75,9 @@ class Program:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.values = [v for v in order(graph.roots) if not isinstance(v.op, Input | Const)]
+        values = [v for v in order(graph.roots) if not isinstance(v.op, Input | Const)]
+        self.together = together.alike(graph, values, _base)
+        self.values = _with_last(values, [v for group in self.together for v in group])
         self.writer = Writer(reserved=("np", "run", WORK, *KERNELS))
         self.last = last_uses([*graph.inputs, *self.values], graph.roots, _is_view)
         self.place = {v: i for i, v in enumerate([*graph.inputs, *self.values])}
@@ -83,6 +85,7 @@ class Program:
         self.state = [v for v in graph.inputs if input_of(v).role in ("param", "buffer")]
         self.updates = [(v, graph.input(name)) for name, v in graph.updates.items()]
         self.in_place: dict[Value, Value] = {}
+        self.groups: dict[str, list[Value]] = {}
         self.last_channels = layout.channels_last(self.values)
         self.offsets, self.size = self._plan()
         self.buffers: dict[str, tuple[int, Type, bool]] = {}
@@ -103,8 +106,13 @@ class Program:
                 owners[owner] = Buffer(owners[owner].first, max(owners[owner].last, self.last[v]), owners[owner].size)
             else:
                 owners[v] = Buffer(self.place[v], self.last[v], v.type.nbytes())
-        offsets, size = pack(list(owners.values()))
-        return dict(zip(owners, offsets, strict=True)), size
+        own = owners.keys() - self.last_channels
+        self.together = [[v for v in group if self._own_gradient(v) in own] for group in self.together]
+        return _packed(owners, [[self._own_gradient(v) for v in group] for group in self.together])
+
+    def _own_gradient(self, v: Value) -> Value:
+        """The value whose buffer the gradient of an update has."""
+        return self._owner(together.gradient(v))
 
     def _owner(self, v: Value) -> Value:
         while v in self.over:
@@ -126,13 +134,18 @@ class Program:
         w = self.writer
         for v in (*self.fed, *self.state):
             w.variables[v] = w.names.make(input_of(v).name)
+        grouped = {v for group in self.together for v in group}
         for v in self.values:
+            if v in grouped or (isinstance(v.op, Item) and v.inputs[0] in grouped):
+                continue
             w.heading(v.origin)
             target = self._target(v)
             text = self._update(v) if kind_of(v) == "state" else write(w, v, target)
             w.variables[v] = target or w.names.make(hint_of(v))
             if text != w.variables[v]:
                 w.line(f"{w.variables[v]} = {text}" if target is None else text)
+        for group in self.together:
+            self._write_together(group)
         self._copy_old_state()
         self._write_updates()
         arguments = ", ".join(w.variables[v] for v in self.fed)
@@ -157,6 +170,19 @@ class Program:
             if name is None:
                 del w.variables[x]
         return text
+
+    def _write_together(self, group: list[Value]) -> None:
+        """One line for updates that are alike: a loop over those that do not lie side by side."""
+        if not group:
+            return
+        w, members = self.writer, set(group)
+        name, part = w.names.make("small"), w.names.make("part")
+        self.groups[name] = group
+        self.in_place |= {u: s for u, s in self.updates if isinstance(u.op, Item) and u.inputs[0] in members}
+        settings = [w.argument(x, literal=True) for x in group[0].inputs[-2:]]
+        w.heading(group[0].origin)
+        w.line(f"for {part} in {name}:")
+        w.line(f"    {EMIT[type(group[0].op)].write(w, group[0], [f'*{part}', *settings], None)}")
 
     def _target(self, v: Value) -> str | None:
         """The buffer a value is written into: the state it updates, a place in the arena, or none."""
@@ -223,6 +249,11 @@ class Program:
         named = {v: self.writer.constants[name] for v, name in names.items() if name in self.writer.constants}
         return self.writer.constants | {names[v]: a for v, a in layout.packed(named, self.values).items()}
 
+    def _arrays(self, v: Value, state: Mapping[str, Array], namespace: Mapping[str, Any]) -> tuple[Array, ...]:
+        """What an update reads and writes: the parameter, its gradient, its slots."""
+        p, *slots = (state[input_of(x).name] for x in written_over(v))
+        return (p, namespace[self.writer.variables[together.gradient(v)]], *slots)
+
     def load(self, state: Mapping[str, Array]) -> Callable[..., dict[str, Array]]:
         """The function, with its buffers, constants and state in place."""
         arena = np.zeros(max(self.size, 1), np.uint8)
@@ -231,10 +262,34 @@ class Program:
             namespace[name] = _shaped(arena[offset : offset + t.nbytes()].view(t.dtype.numpy), t, channels_last)
         for v in self.state:
             namespace[self.writer.variables[v]] = state[input_of(v).name]
+        for name, group in self.groups.items():
+            namespace[name] = together.joined(self._arrays(v, state, namespace) for v in group)
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
         exec(compile(self.source, f"<{self.graph.name} on numpy>", "exec"), namespace)
         function: Callable[..., dict[str, Array]] = namespace["run"]
         return function
+
+
+def _with_last(values: list[Value], moved: list[Value]) -> list[Value]:
+    """The values with some of them, and their items, at the end."""
+    known = set(moved)
+    rest = [v for v in values if v not in known and not (isinstance(v.op, Item) and v.inputs[0] in known)]
+    return [*rest, *moved, *(v for v in values if isinstance(v.op, Item) and v.inputs[0] in known)]
+
+
+def _packed(owners: Mapping[Value, Buffer], together: list[list[Value]]) -> tuple[dict[Value, int], int]:
+    """Offsets for buffers, those of a list one after the other, and the size of all."""
+    known = {v for unit in together for v in unit}
+    units = [unit for unit in together if unit] + [[v] for v in owners if v not in known]
+    parts = [[owners[v] for v in unit] for unit in units]
+    around = [Buffer(min(b.first for b in p), max(b.last for b in p), sum(b.size for b in p)) for p in parts]
+    starts, size = pack(around)
+    offsets: dict[Value, int] = {}
+    for unit, start in zip(units, starts, strict=True):
+        for v in unit:
+            offsets[v] = start
+            start += owners[v].size
+    return offsets, size
 
 
 def _shaped(flat: Array, t: Type, channels_last: bool) -> Array:

@@ -158,10 +158,10 @@ def _linear(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     if rows == 1 or v.rank == 1:
         w.line(f"np.matmul({x}, {weight}.T, out={out})")
     elif v.rank == 2:
-        w.line(f"product({x}, {weight}.T, {out}, {WORK})")
+        w.line(f"product({x}, {weight}, {out}, {WORK})")
     else:
         features = v.inputs[0].shape[-1]
-        w.line(f"product({x}.reshape(-1, {features}), {weight}.T, {out}.reshape(-1, {width}), {WORK})")
+        w.line(f"product({x}.reshape(-1, {features}), {weight}, {out}.reshape(-1, {width}), {WORK})")
     return f"np.add({out}, {bias[0]}, out={out})" if bias else out
 
 
@@ -214,7 +214,7 @@ def _avg_pool(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
 def _sum(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     dtype = "" if v.dtype.floating else f", dtype={_dtype(v.dtype)}"  # NumPy widens whole numbers
     end = f", out={out}" if out else ""
-    return f"np.sum({args[0]}, axis={cast(reduce.Sum, v.op).axes!r}{dtype}, keepdims=True{end})"
+    return f"np.add.reduce({args[0]}, axis={cast(reduce.Sum, v.op).axes!r}{dtype}, keepdims=True{end})"
 
 
 def _axis(op: Any) -> str:
@@ -262,7 +262,7 @@ EMIT: dict[type[Op], Emit] = {
     s.Size: Emit("fresh", _size),
     s.Iota: Emit("fresh", _iota),
     r.Sum: Emit("into", _sum),
-    r.Max: _into("np.max", _axis),
+    r.Max: _into("np.maximum.reduce", _axis),
     r.ArgMax: _into("np.argmax", _axis),
     r.CumSum: _into("np.cumsum", lambda op: f"axis={op.axis}"),
     lin.MatMul: _into("np.matmul"),
@@ -297,6 +297,11 @@ EMIT: dict[type[Op], Emit] = {
 }  # fmt: skip
 
 
+# Kernels that work in pieces, and the size of array from which on that costs less than it saves.
+PIECEWISE = (activations.Gelu, reduce.Softmax, norm.LayerNorm)
+PIECES_FROM = 4096
+
+
 def kind_of(value: Value) -> Kind:
     """How a value's numbers come to be; items are views of what they are taken from."""
     if isinstance(value.op, Item):
@@ -315,6 +320,8 @@ def is_view(value: Value) -> bool:
 
 
 def native(value: Value) -> bool:
+    if isinstance(value.op, PIECEWISE) and value.type.numel() < PIECES_FROM:
+        return False
     return type(value.op) in EMIT or isinstance(value.op, Const | Item)
 
 

@@ -124,16 +124,16 @@ def gathered(w: Array, rank: int, work: Work | None) -> Array:
 
 
 def product(x: Array, weight: Array, out: Array, work: Work | None = None) -> Array:
-    """x @ weight, [m, k] and [k, n].
+    """x @ weightᵀ, [m, k] and [n, k].
 
     Of few rows, and more columns, it is made the other way round and turned: BLAS packs its second factor, and it is
     faster by half where that is the small one.
     """
     m, n = out.shape
-    if not 1 < m <= 128 or n < 2 * m:
-        return np.matmul(x, weight, out=out)
+    if not 1 < m <= 64 or n < 2 * m:
+        return np.matmul(x, weight.T, out=out)
     turned = scratch(work, "product", (n, m), out.dtype)
-    np.matmul(weight.T, x.T, out=turned)
+    np.matmul(weight, x.T, out=turned)
     out[:] = turned.T
     return out
 
@@ -193,8 +193,8 @@ def convolve(
     """A convolution of one group into y: for each tile one matrix product over gathered windows."""
     rank, filters = len(stride), weight.shape[0]
     last = (0, *range(2, rank + 2), 1)
-    taps = weight.transpose(*range(2, rank + 2), 1, 0).reshape(-1, filters)
-    each = taps.shape[0] * x.itemsize
+    taps = weight.transpose(0, *range(2, rank + 2), 1).reshape(filters, -1)
+    each = taps.shape[1] * x.itemsize
     ends = endings(y, bias, relu, work)
     for images, band, w in tiles(x, y.shape[2:], weight.shape[2:], stride, pads, dilation, each, 1 << 19, work):
         part = y[images, :, band]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ...compiler.ir import Array, Const, Op, Value
-from ...compiler.ops import conv, elementwise, linalg, shape
+from ...compiler.ops import conv, elementwise, shape
 from .fused import ConvThen
 
 # Ops whose output has channels last whatever they are given, and ops that keep what their inputs have.
@@ -41,10 +41,10 @@ def packed(constants: dict[Value, Array], values: Iterable[Value]) -> dict[Value
 
 def _weights(v: Value) -> list[tuple[Value, tuple[int, ...]]]:
     """The constant weight of a value, with the order of its axes in memory, if it has one."""
-    if not isinstance(v.op, conv.Conv | ConvThen | linalg.Linear) or not isinstance(v.inputs[1].op, Const):
+    if not isinstance(v.op, conv.Conv | ConvThen) or not isinstance(v.inputs[1].op, Const):
         return []
     rank = v.inputs[1].rank
-    return [(v.inputs[1], (*range(2, rank), 1, 0))]
+    return [(v.inputs[1], (0, *range(2, rank), 1))]
 
 
 def _laid_out(array: Array, axes: tuple[int, ...]) -> Array:

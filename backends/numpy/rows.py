@@ -85,9 +85,9 @@ def softmax(x: Array, axis: int, out: Array | None = None, work: Work | None = N
     last = axis == x.ndim - 1
     for part, a in pieces(y, x, rows=True) if last else [(y, x)]:
         along = a.ndim - 1 if last else axis
-        np.subtract(a, a.max(along, keepdims=True), out=part)
+        np.subtract(a, np.maximum.reduce(a, along, keepdims=True), out=part)
         np.exp(part, out=part)
-        np.divide(part, part.sum(along, keepdims=True), out=part)
+        np.divide(part, np.add.reduce(part, along, keepdims=True), out=part)
     return y
 
 
@@ -97,7 +97,7 @@ def layer_norm(
     """(x - mean) / sqrt(var + eps) * scale + shift over the last axis."""
     y = np.empty(x.shape, x.dtype) if out is None else out
     for part, a in pieces(y, x, rows=True):
-        np.subtract(a, a.mean(-1, keepdims=True), out=part)
+        np.subtract(a, np.add.reduce(a, -1, keepdims=True) / a.shape[-1], out=part)
         var: Any = np.einsum("...i,...i->...", part, part)[..., None]
         np.multiply(part, 1.0 / np.sqrt(var / a.shape[-1] + eps), out=part)
         np.multiply(part, scale, out=part)
