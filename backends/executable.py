@@ -75,9 +75,9 @@ class Specialised(ABC):
 
     def profile(self, feeds: Mapping[str, Array], seconds: float) -> list[Segment]:
         """What a call spends on each step of the spec, by calls that go on for about so many seconds together."""
-        arrays = [checked(name, t, feeds) for name, t in self._fed.items()]
+        arrays = self._given(feeds)
         clock = Clock()
-        run = self.specialise(sizes_of(self._fed, feeds), clock)
+        run = self.specialise(self._checked(arrays), clock)
         with self._lock:
             times = repeat(lambda: run(*arrays), seconds)
         return clock.segments(times)
