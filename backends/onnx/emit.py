@@ -6,94 +6,33 @@ adjoint) is first put in terms of others: see `prepare`.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from ...compiler.ir import Array, Const, Dim, DType, Graph, Item, Op, Value
+from ...compiler.ir import Const, DType, Item, Op, Value
 from ...compiler.ops import activations, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
-from ..source import Names, hint_of
+from ..source import hint_of
+from .emitter import ELEMENTS, Emitter, Write
 
 OPSET = 20
 IR_VERSION = 10
 
-ELEMENTS = {
-    DType.f64: TensorProto.DOUBLE, DType.f32: TensorProto.FLOAT, DType.f16: TensorProto.FLOAT16,
-    DType.i64: TensorProto.INT64, DType.i32: TensorProto.INT32, DType.i8: TensorProto.INT8,
-    DType.u8: TensorProto.UINT8, DType.boolean: TensorProto.BOOL,
-}  # fmt: skip
 
-# How a value is written: the name of its output, or the names of its outputs.
-Write = Callable[["Emitter", Value, Sequence[str]], "str | list[str]"]
-
-
-class Emitter:
-    """Collects nodes and initializers while values are written in order."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.names = Names()
-        self.nodes: list[NodeProto] = []
-        self.initializers: list[TensorProto] = []
-        self.written: dict[Value, str] = {}
-        self.outputs: dict[Value, list[str]] = {}
-        self._constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
-
-    def node(self, kind: str, inputs: Iterable[str], hint: str = "", **attributes: Any) -> str:
-        """Add a node with one output; its name."""
-        return self.node_of_several(kind, inputs, hint, 1, **attributes)[0]
-
-    def node_of_several(
-        self, kind: str, inputs: Iterable[str], hint: str, outputs: int, **attributes: Any
-    ) -> list[str]:
-        """Add a node with several outputs; their names."""
-        made = [self.names.make(hint or kind.lower()) for _ in range(outputs)]
-        self.nodes.append(helper.make_node(kind, list(inputs), made, name=made[0], **attributes))
-        return made
-
-    def constant(self, array: Array, hint: str = "c") -> str:
-        """The name of an initializer; equal arrays share one."""
-        plain = np.asarray(array, order="C")
-        key = (plain.dtype.str, hashlib.sha256(plain.tobytes()).digest(), plain.shape)
-        if key not in self._constants:
-            name = self.names.make(hint)
-            self.initializers.append(numpy_helper.from_array(plain, name))
-            self._constants[key] = name
-        return self._constants[key]
-
-    def integers(self, numbers: Iterable[int]) -> str:
-        return self.constant(np.asarray(list(numbers), np.int64), "shape")
-
-    def size(self, dim: str) -> str:
-        """The size of a named dim, as a tensor [1] of int64: read off an input that has it."""
-        for v in self.graph.inputs:
-            if dim in v.type.shape:
-                axis = v.type.shape.index(dim)
-                return self.node("Shape", [self.written[v]], dim, start=axis, end=axis + 1)
-        raise KeyError(dim)
-
-    def shape(self, dims: Sequence[Dim]) -> str:
-        """A shape as a tensor of int64, named dims worked out when it runs."""
-        if not any(isinstance(d, str) for d in dims):
-            return self.integers(cast(Sequence[int], dims))
-        parts = [self.size(d) if isinstance(d, str) else self.integers([d]) for d in dims]
-        return self.node("Concat", parts, "shape", axis=0)
-
-    def write(self, v: Value) -> None:
-        """Write a value whose inputs were written."""
-        if isinstance(v.op, Const):
-            self.written[v] = self.constant(v.op.value.array)
-        elif isinstance(v.op, Item):
-            self.written[v] = self.outputs[v.inputs[0]][v.op.index]
+def write(em: Emitter, v: Value) -> None:
+    """Write a value whose inputs were written."""
+    if isinstance(v.op, Const):
+        em.written[v] = em.constant(v.op.value.array)
+    elif isinstance(v.op, Item):
+        em.written[v] = em.outputs[v.inputs[0]][v.op.index]
+    else:
+        made = EMIT[type(v.op)](em, v, [em.written[x] for x in v.inputs])
+        if isinstance(made, str):
+            em.written[v] = made
         else:
-            made = EMIT[type(v.op)](self, v, [self.written[x] for x in v.inputs])
-            if isinstance(made, str):
-                self.written[v] = made
-            else:
-                self.outputs[v] = made
+            em.outputs[v] = made
 
 
 def _node(kind: str, **fixed: Any) -> Write:

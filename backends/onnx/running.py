@@ -1,0 +1,165 @@
+"""ONNX Runtime: sessions, and state that stays in its own arrays from call to call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto, numpy_helper
+
+from ...compiler.ir import Array, DType, Frozen, Graph, input_of
+from ..executable import Run
+from .emitter import ELEMENTS
+from .model import output_names, skeleton
+
+
+def threads() -> int:
+    """How many threads a session computes with."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else os.cpu_count() or 1
+
+
+class OnnxState:
+    """Named `OrtValue`s. An update is written into a second set; then the two change places."""
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        plain = {name: np.array(a, order="C") for name, a in arrays.items()}
+        self.dtypes = {name: a.dtype for name, a in plain.items()}
+        self.values = {name: ort.OrtValue.ortvalue_from_numpy(a) for name, a in plain.items()}
+        self._spare: dict[str, ort.OrtValue] = {}
+
+    def read(self) -> dict[str, Array]:
+        return {name: np.array(value.numpy()) for name, value in self.values.items()}
+
+    def write(self, arrays: Mapping[str, Array]) -> None:
+        for name, array in arrays.items():
+            if tuple(self.values[name].shape()) != np.shape(array):
+                raise ValueError(f"{name}: {self.values[name].shape()} cannot take {np.shape(array)}")
+            copied = np.array(array, self.dtypes[name], order="C")
+            self.values[name] = ort.OrtValue.ortvalue_from_numpy(copied)
+
+    def spare(self, name: str) -> ort.OrtValue:
+        """Where the next value of `name` is written."""
+        if name not in self._spare:
+            shape = self.values[name].shape()
+            self._spare[name] = ort.OrtValue.ortvalue_from_numpy(np.empty(shape, self.dtypes[name]))
+        return self._spare[name]
+
+    def swap(self, name: str) -> None:
+        """Make what was written the value of `name`."""
+        self.values[name], self._spare[name] = self._spare[name], self.values[name]
+
+
+def session_of(graph: Graph) -> tuple[ort.InferenceSession, list[Array]]:
+    """A session on the CPU, which gives the same numbers each time, and arrays that must live as long as it.
+
+    ONNX Runtime reads large constants where they are: they are neither serialised nor copied, and may be any size.
+    """
+    model, arrays = skeleton(graph, {})
+    large = {name: array for name, array in arrays.items() if array.nbytes > Frozen.LARGE}
+    model.graph.initializer.extend(
+        _elsewhere(name, array) if name in large else numpy_helper.from_array(array, name)
+        for name, array in arrays.items()
+    )
+    options = ort.SessionOptions()
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads()
+    options.add_external_initializers(list(large), [ort.OrtValue.ortvalue_from_numpy(a) for a in large.values()])
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session, list(large.values())
+
+
+def _elsewhere(name: str, array: Array) -> TensorProto:
+    """An initializer that is handed to the session beside the model."""
+    proto = TensorProto(
+        name=name, data_type=ELEMENTS[DType.of(array)], dims=array.shape, data_location=TensorProto.EXTERNAL
+    )
+    for key, value in (("location", "memory"), ("offset", "0"), ("length", str(array.nbytes))):
+        proto.external_data.add(key=key, value=value)
+    return proto
+
+
+def runner(graph: Graph, state: OnnxState) -> Run:
+    """A prepared graph as a function of the arrays fed to it, in the order of its inputs."""
+    return Stateful(graph, state) if graph.by_role("param", "buffer") else Stateless(graph)
+
+
+class Stateless:
+    """A graph that reads nothing but what it is fed. What it returns is the caller's own."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.session, self.constants = session_of(graph)
+        read = {i.name for i in self.session.get_inputs()}
+        self.fed = [name for v in graph.inputs if (name := input_of(v).name) in read]
+        self.places = [i for i, v in enumerate(graph.inputs) if input_of(v).name in read]
+        self.made = [o.name for o in self.session.get_outputs()]
+        self.outputs = list(graph.outputs)
+
+    def __call__(self, *arrays: Array) -> dict[str, Array]:
+        feeds = {name: arrays[i] for name, i in zip(self.fed, self.places, strict=True)}
+        return dict(zip(self.outputs, self.session.run(self.made, feeds), strict=True))
+
+
+class Stateful:
+    """A graph at given sizes whose state passes through IO binding, without copies.
+
+    Two bindings take turns, as the two sets of values of the state do: then little has to be bound anew.
+    """
+
+    def __init__(self, graph: Graph, state: OnnxState) -> None:
+        self.session, self.constants = session_of(graph)
+        self.state = state
+        read = {i.name for i in self.session.get_inputs()}
+        names = {input_of(v).name: input_of(v).role in ("param", "buffer") for v in graph.inputs}
+        self.fed = [name if name in read else None for name, held in names.items() if not held]
+        self.held = [name for name, held in names.items() if held and name in read]
+        made = output_names(graph)
+        self.updates = list(zip(graph.updates, made[len(graph.outputs) :], strict=True))
+        self.bindings = [Binding(self.session) for _ in range(2 if graph.updates else 1)]
+        # Outputs have a place of their own, from which they are copied.
+        self.outputs: dict[str, Array] = {}
+        for name, called, v in zip(graph.outputs, made, graph.outputs.values(), strict=False):
+            place = np.empty([int(d) for d in v.shape], v.dtype.numpy)
+            self.outputs[name] = place
+            for binding in self.bindings:
+                binding.output(called, ort.OrtValue.ortvalue_from_numpy(place))
+
+    def __call__(self, *arrays: Array) -> dict[str, Array]:
+        binding = self.bindings[0]
+        self.bindings.reverse()
+        for name, array in zip(self.fed, arrays, strict=True):
+            if name is not None:
+                binding.feed(name, array)
+        for name in self.held:
+            binding.input(name, self.state.values[name])
+        for name, called in self.updates:
+            binding.output(called, self.state.spare(name))
+        self.session.run_with_iobinding(binding.of)
+        for name, _ in self.updates:
+            self.state.swap(name)
+        return {name: place.copy() for name, place in self.outputs.items()}
+
+
+class Binding:
+    """An IO binding that knows what is bound already."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self.of = session.io_binding()
+        self._bound: dict[str, ort.OrtValue] = {}
+
+    def feed(self, name: str, array: Array) -> None:
+        """Have an input read from an array, where it is."""
+        self.of.bind_cpu_input(name, np.asarray(array, order="C"))
+
+    def input(self, name: str, value: ort.OrtValue) -> None:
+        if self._bound.get(name) is not value:
+            self.of.bind_ortvalue_input(name, value)
+            self._bound[name] = value
+
+    def output(self, name: str, value: ort.OrtValue) -> None:
+        if self._bound.get(name) is not value:
+            self.of.bind_ortvalue_output(name, value)
+            self._bound[name] = value
