@@ -18,7 +18,7 @@ from ...compiler.passes import Model
 from ...compiler.rewrite import legalize
 from ...files import write_atomically
 from ..executable import Run, Specialised, lower
-from .emit import native
+from .emit import native, native_here
 from .model import model_proto
 from .prepare import prepare
 from .running import OnnxState, runner
@@ -37,7 +37,7 @@ class OnnxExecutable(Specialised):
         self.state = state
 
     def specialise(self, sizes: Mapping[str, int]) -> Run:
-        return self._general or runner(prepare(lower(self.graph, sizes, native, "onnx")), self.state)
+        return self._general or runner(prepare(lower(self.graph, sizes, native_here, "onnx")), self.state)
 
     @cached_property
     def _general(self) -> Run | None:
@@ -45,7 +45,7 @@ class OnnxExecutable(Specialised):
         if self.graph.by_role("param", "buffer"):
             return None
         try:
-            return runner(prepare(lower(self.graph, {}, native, "onnx")), self.state)
+            return runner(prepare(lower(self.graph, {}, native_here, "onnx")), self.state)
         except ValueError:
             return None
 
@@ -81,7 +81,7 @@ class OnnxBackend:
     name = "onnx"
 
     def native(self, value: Value) -> bool:
-        return native(value)
+        return native_here(value)
 
     def state(self, arrays: Mapping[str, Array]) -> OnnxState:
         return OnnxState(arrays)

@@ -13,12 +13,16 @@ import numpy as np
 from onnx import TensorProto
 
 from ...compiler.ir import Const, DType, Item, Op, Value
-from ...compiler.ops import activations, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
+from ...compiler.ops import activations, attention, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
 from ..source import hint_of
+from . import convolution
 from .emitter import ELEMENTS, Emitter, Write
 
 OPSET = 20
 IR_VERSION = 10
+
+# `Attention` came with this one. Files keep to the older, which more runtimes read; sessions of ours need not.
+ATTENTION_OPSET = 23
 
 
 def write(em: Emitter, v: Value) -> None:
@@ -158,60 +162,6 @@ def _scatter_add(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return summed if axis == 0 else em.node("Transpose", [summed], perm=back)
 
 
-def _window(op: Any, rank: int) -> dict[str, Any]:
-    pads = [low for low, _ in op.pads] + [high for _, high in op.pads]
-    return {"strides": list(op.stride), "pads": pads, "dilations": list(getattr(op, "dilation", [1] * rank))}
-
-
-def _conv(em: Emitter, v: Value, a: Sequence[str]) -> str:
-    op = cast(conv.Conv, v.op)
-    return em.node("Conv", a, hint_of(v), group=op.groups, **_window(op, len(op.stride)))
-
-
-def _conv_input_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
-    op = cast(conv.ConvInputGrad, v.op)
-    extra = output_padding(v)
-    return em.node("ConvTranspose", a, hint_of(v), group=op.groups, output_padding=extra, **_window(op, len(op.stride)))
-
-
-def output_padding(v: Value) -> list[int]:
-    """How far beyond the last window each axis of a `ConvInputGrad` reaches; an axis without a size is kept."""
-    op = cast(conv.ConvInputGrad, v.op)
-    g, weight = v.inputs
-    extra = []
-    for i, (size, s, (low, high), d) in enumerate(zip(op.size, op.stride, op.pads, op.dilation, strict=True)):
-        if isinstance(size, str):
-            extra.append(0)
-            continue
-        reached = (int(g.shape[2 + i]) - 1) * s + d * (int(weight.shape[2 + i]) - 1) + 1 - low - high
-        extra.append(size - reached)
-    return extra
-
-
-def _conv_weight_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
-    """A convolution of x by g with batch and channels exchanged, strides and dilations too."""
-    op = cast(conv.ConvWeightGrad, v.op)
-    rank = len(op.stride)
-    swap = [1, 0, *range(2, rank + 2)]
-    x, g = (em.node("Transpose", [t], perm=swap) for t in (a[1], a[0]))
-    window = _window(op, rank)
-    full = em.node("Conv", [x, g], strides=list(op.dilation), pads=window["pads"], dilations=list(op.stride))
-    axes = range(2, rank + 2)
-    ends = [em.integers(n) for n in ([0] * rank, [int(k) for k in op.size], axes)]
-    return em.node("Transpose", [em.node("Slice", [full, *ends])], hint_of(v), perm=swap)
-
-
-def _pool(kind: str) -> Write:
-    def write(em: Emitter, v: Value, a: Sequence[str]) -> str:
-        op = cast(Any, v.op)
-        window = _window(op, len(op.kernel))
-        window.pop("dilations")
-        extra = {"count_include_pad": int(op.count_pads)} if kind == "AveragePool" else {}
-        return em.node(kind, a, hint_of(v), kernel_shape=list(op.kernel), **window, **extra)
-
-    return write
-
-
 def _resize(em: Emitter, v: Value, a: Sequence[str]) -> str:
     op = cast(resize.Resize, v.op)
     axes = list(range(v.rank - len(op.size), v.rank))
@@ -238,6 +188,17 @@ def _group_norm(em: Emitter, v: Value, a: Sequence[str]) -> str:
     column = em.integers([1, -1, *(1 for _ in v.shape[2:])])
     scale, shift = (em.node("Reshape", [x, column]) for x in a[1:])
     return em.node("Add", [em.node("Mul", [y, scale]), shift], hint_of(v))
+
+
+def _attention(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """What is added or may be seen has, for ONNX Runtime, the last two axes of the scores."""
+    op = cast(attention.Attention, v.op)
+    q, k, _, *extras = v.inputs
+    mask = list(a[3:])
+    for i, x in enumerate(extras):
+        if x.shape[-2:] != (q.shape[2], k.shape[2]):
+            mask[i] = em.node("Expand", [mask[i], em.shape((*x.shape[:-2], q.shape[2], k.shape[2]))])
+    return em.node("Attention", [*a[:3], *mask], hint_of(v), scale=op.scale, is_causal=int(op.causal))
 
 
 # The order of ONNX's gates in that of ours.
@@ -307,8 +268,10 @@ EMIT: dict[type[Op], Write] = {
     r.LogSoftmax: _with("LogSoftmax", lambda op: {"axis": op.axis}),
     lin.MatMul: _node("MatMul"), lin.Linear: _linear, lin.LinearWeightGrad: _linear_weight_grad,
     lin.Gather: _with("Gather", lambda op: {"axis": op.axis}), lin.ScatterAdd: _scatter_add,
-    c.Conv: _conv, c.ConvInputGrad: _conv_input_grad, c.ConvWeightGrad: _conv_weight_grad,
-    c.MaxPool: _pool("MaxPool"), c.AvgPool: _pool("AveragePool"),
+    c.Conv: convolution.conv, c.ConvInputGrad: convolution.input_grad, c.ConvWeightGrad: convolution.weight_grad,
+    c.MaxPool: convolution.pool("MaxPool"), c.AvgPool: convolution.pool("AveragePool"),
+    c.MaxPoolGrad: convolution.max_pool_grad,
+    attention.Attention: _attention,
     rec.Lstm: _recurrent, rec.Gru: _recurrent, rec.Rnn: _recurrent,
     resize.Resize: _resize,
     act.Relu: _node("Relu"), act.Sigmoid: _node("Sigmoid"),
@@ -324,17 +287,36 @@ _FLOAT32_ONLY = (
 )  # fmt: skip
 
 
-def native(value: Value) -> bool:
+def native_here(value: Value) -> bool:
     """Whether ONNX Runtime runs a value's op as it is."""
     op = value.op
+    if isinstance(op, attention.Attention):
+        return (
+            value.dtype is DType.f32
+            and op.window is None
+            and all(x.rank > 1 for x in value.inputs[3:])
+            and len(value.inputs) < 5
+        )
+    return native(value)
+
+
+def native(value: Value) -> bool:
+    """Whether files have a value's op as it is."""
+    op = value.op
+    if isinstance(op, attention.Attention):
+        return False
     if isinstance(op, Const | Item):
         return True
     if isinstance(op, _FLOAT32_ONLY) and value.types[0].dtype is not DType.f32:
         return False
-    if isinstance(op, c.ConvWeightGrad | c.ConvInputGrad):
-        return op.groups == 1 and _plain_transpose(value)
+    if isinstance(op, c.ConvWeightGrad):
+        return not value.inputs[0].type.names
+    if isinstance(op, c.ConvInputGrad):
+        return convolution.padding_of_input_grad(value) is not None or convolution.plain_transpose(value)
     if isinstance(op, c.MaxPool | c.AvgPool):
         return value.rank == len(op.kernel) + 2
+    if isinstance(op, c.MaxPoolGrad):
+        return value.rank == len(op.kernel) + 2 and not value.type.names
     if isinstance(op, resize.Resize):
         return value.rank == len(op.size) + 2 and len(op.size) <= 3 and _resizes(value)
     return type(op) in EMIT or isinstance(op, c.Windows | c.Fold)
@@ -345,11 +327,3 @@ def _resizes(value: Value) -> bool:
     factors, and now and then one off for others."""
     op = cast(resize.Resize, value.op)
     return op.mode == "linear" or op.whole(value.inputs[0].type) is not None
-
-
-def _plain_transpose(value: Value) -> bool:
-    """Whether the window reaches the end within one stride, which is all `ConvTranspose` can say."""
-    op = value.op
-    if not isinstance(op, c.ConvInputGrad):
-        return True
-    return all(0 <= n < max(t, d) for n, t, d in zip(output_padding(value), op.stride, op.dilation, strict=True))

@@ -31,6 +31,7 @@ class Emitter:
         self.graph = graph
         self.names = Names()
         self.nodes: list[NodeProto] = []
+        self._makers: dict[str, NodeProto] = {}
         self.initializers: dict[str, Array] = {}
         self.written: dict[Value, str] = {}
         self.outputs: dict[Value, list[str]] = {}
@@ -58,9 +59,16 @@ class Emitter:
         """Add a node whose outputs have names already."""
         domain, _, operator = kind.rpartition("::")
         parts = [attribute(name, value) for name, value in sorted((attributes or {}).items())]
-        self.nodes.append(
-            NodeProto(op_type=operator, input=inputs, output=made, name=made[0], domain=domain, attribute=parts)
-        )
+        node = NodeProto(op_type=operator, input=inputs, output=made, name=made[0], domain=domain, attribute=parts)
+        self.nodes.append(node)
+        self._makers[made[0]] = node
+
+    def second_output(self, first: str) -> str:
+        """The name of the second output of a node that has been added, by that of its first."""
+        node = self._makers[first]
+        if len(node.output) == 1:
+            node.output.append(self.names.make(first))
+        return str(node.output[1])
 
     def constant(self, array: Array, hint: str = "c") -> str:
         """The name of an initializer; equal small arrays share one, and so does one large array with itself."""

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ...compiler.ir import Array, Graph, Input, Type, input_of, order
-from .emit import IR_VERSION, OPSET, write
+from .emit import ATTENTION_OPSET, IR_VERSION, OPSET, write
 from .emitter import ELEMENTS, Emitter
 
 
@@ -60,7 +60,8 @@ def skeleton(graph: Graph, weights: Mapping[str, Array]) -> tuple[onnx.ModelProt
         [_declared(input_of(v).name, v.type) for v in inputs],
         [_declared(name, v.type) for name, v in outputs],
     )
-    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="trine")
+    opset = ATTENTION_OPSET if any(node.op_type == "Attention" for node in em.nodes) else OPSET
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], producer_name="trine")
     model.ir_version = IR_VERSION
     return model, {name: np.asarray(weights[name], order="C") for name in held} | em.initializers
 
