@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..executable import Run, Specialised, lower
 from .emit import native, native_here
 from .model import model_proto
 from .prepare import prepare
-from .running import OnnxState, runner
+from .running import OnnxState, in_place, runner
 
 __all__ = ["BACKEND", "OnnxBackend", "model_proto"]
 
@@ -35,9 +35,10 @@ class OnnxExecutable(Specialised):
     def __init__(self, graph: Graph, state: OnnxState) -> None:
         super().__init__(graph)
         self.state = state
+        self._native = partial(native_here, kept=in_place(graph))
 
     def specialise(self, sizes: Mapping[str, int]) -> Run:
-        return self._general or runner(prepare(lower(self.graph, sizes, native_here, "onnx")), self.state)
+        return self._general or self._run(sizes)
 
     @cached_property
     def _general(self) -> Run | None:
@@ -45,9 +46,12 @@ class OnnxExecutable(Specialised):
         if self.graph.by_role("param", "buffer"):
             return None
         try:
-            return runner(prepare(lower(self.graph, {}, native_here, "onnx")), self.state)
+            return self._run({})
         except ValueError:
             return None
+
+    def _run(self, sizes: Mapping[str, int]) -> Run:
+        return runner(prepare(lower(self.graph, sizes, self._native, "onnx")), self.state)
 
 
 def write_with_data_beside(proto: onnx.ModelProto, path: Path) -> None:

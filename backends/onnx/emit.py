@@ -6,13 +6,13 @@ adjoint) is first put in terms of others: see `prepare`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, cast
 
 import numpy as np
 from onnx import TensorProto
 
-from ...compiler.ir import Const, DType, Item, Op, Value
+from ...compiler.ir import Const, DType, Input, Item, Op, Value
 from ...compiler.ops import activations, attention, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
 from ..source import hint_of
 from . import convolution
@@ -201,6 +201,19 @@ def _attention(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("Attention", [*a[:3], *mask], hint_of(v), scale=op.scale, is_causal=int(op.causal))
 
 
+def _cached_attention(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
+    """ONNX Runtime's own operator: where keys and values come from the memory that they go to, it moves nothing."""
+    op = cast(attention.CachedAttention, v.op)
+    q, _, _, keys, *_ = v.inputs
+    at = em.node("Cast", [em.node("Reshape", [a[5], em.integers([1])])], to=TensorProto.INT32)
+    rows = em.node("Expand", [at, em.shape(q.shape[:1])])
+    total = em.node("Add", [em.node("Cast", [a[5]], to=TensorProto.INT32), em.constant(np.asarray(1, np.int32))])
+    return em.node_of_several(
+        "com.microsoft::GroupQueryAttention", [*a[:5], rows, total], hint_of(v), 3,
+        num_heads=op.heads(q.type, keys.type), kv_num_heads=int(keys.shape[1]), scale=op.scale,
+    )  # fmt: skip
+
+
 # The order of ONNX's gates in that of ours.
 _GATES = {recurrent.Lstm: (0, 3, 1, 2), recurrent.Gru: (1, 0, 2), recurrent.Rnn: (0,)}
 
@@ -271,7 +284,7 @@ EMIT: dict[type[Op], Write] = {
     c.Conv: convolution.conv, c.ConvInputGrad: convolution.input_grad, c.ConvWeightGrad: convolution.weight_grad,
     c.MaxPool: convolution.pool("MaxPool"), c.AvgPool: convolution.pool("AveragePool"),
     c.MaxPoolGrad: convolution.max_pool_grad,
-    attention.Attention: _attention,
+    attention.Attention: _attention, attention.CachedAttention: _cached_attention,
     rec.Lstm: _recurrent, rec.Gru: _recurrent, rec.Rnn: _recurrent,
     resize.Resize: _resize,
     act.Relu: _node("Relu"), act.Sigmoid: _node("Sigmoid"),
@@ -287,23 +300,31 @@ _FLOAT32_ONLY = (
 )  # fmt: skip
 
 
-def native_here(value: Value) -> bool:
-    """Whether ONNX Runtime runs a value's op as it is."""
+def native_here(value: Value, kept: Container[str] = ()) -> bool:
+    """Whether ONNX Runtime runs a value's op as it is; `kept` are the caches that it may write over."""
     op = value.op
     if isinstance(op, attention.Attention):
-        return (
-            value.dtype is DType.f32
-            and op.window is None
-            and all(x.rank > 1 for x in value.inputs[3:])
-            and len(value.inputs) < 5
-        )
+        short = any(x.rank < 2 for x in value.inputs[3:])
+        return value.dtype is DType.f32 and op.window is None and not short and len(value.inputs) < 5
+    if isinstance(op, attention.CachedAttention):
+        return _caches(value, kept)
     return native(value)
+
+
+def _caches(value: Value, kept: Container[str]) -> bool:
+    """Whether `GroupQueryAttention` says the same: it leaves nothing behind the step where it copies a cache, and has
+    heads of one size, a multiple of eight."""
+    op = cast(attention.CachedAttention, value.op)
+    q, _, _, keys, values, *_ = value.inputs
+    same = keys.shape == values.shape and int(keys.shape[3]) % 8 == 0 and q.dtype is DType.f32 and q.shape[1] == 1
+    known = all(isinstance(x.op, Input) and x.op.name in kept for x in (keys, values))
+    return same and known and op.window is None and len(value.inputs) == 6
 
 
 def native(value: Value) -> bool:
     """Whether files have a value's op as it is."""
     op = value.op
-    if isinstance(op, attention.Attention):
+    if isinstance(op, attention.Attention | attention.CachedAttention):
         return False
     if isinstance(op, Const | Item):
         return True

@@ -61,7 +61,7 @@ class Emitter:
         parts = [attribute(name, value) for name, value in sorted((attributes or {}).items())]
         node = NodeProto(op_type=operator, input=inputs, output=made, name=made[0], domain=domain, attribute=parts)
         self.nodes.append(node)
-        self._makers[made[0]] = node
+        self._makers |= dict.fromkeys(made, node)
 
     def second_output(self, first: str) -> str:
         """The name of the second output of a node that has been added, by that of its first."""
@@ -69,6 +69,23 @@ class Emitter:
         if len(node.output) == 1:
             node.output.append(self.names.make(first))
         return str(node.output[1])
+
+    def call(self, names: Sequence[tuple[str, str]]) -> None:
+        """Give what was written names of its own, a second one by `Identity`, as also inputs and constants."""
+        new: dict[str, str] = {}
+        copies: list[tuple[str, str]] = []
+        for old, name in names:
+            if old in self._makers and old not in new:
+                new[old] = name
+            else:
+                copies.append((old, name))
+        for node in self.nodes:
+            for places in (node.input, node.output):
+                for i, old in enumerate(places):
+                    if old in new:
+                        places[i] = new[old]
+        for old, name in copies:
+            self.add("Identity", [new.get(old, old)], [name])
 
     def constant(self, array: Array, hint: str = "c") -> str:
         """The name of an initializer; equal small arrays share one, and so does one large array with itself."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, numpy_helper
 
-from ...compiler.ir import Array, DType, Frozen, Graph, input_of
+from ...compiler.ir import Array, DType, Frozen, Graph, Input, Item, input_of
+from ...compiler.ops.attention import CachedAttention
 from ..executable import Run
 from .emitter import ELEMENTS
 from .model import output_names, skeleton
@@ -117,7 +119,10 @@ class Stateful:
         self.fed = [name if name in read else None for name, held in names.items() if not held]
         self.held = [name for name, held in names.items() if held and name in read]
         made = output_names(graph)
-        self.updates = list(zip(graph.updates, made[len(graph.outputs) :], strict=True))
+        updated = list(zip(graph.updates, made[len(graph.outputs) :], strict=True))
+        kept = in_place(graph)
+        self.updates = [pair for pair in updated if pair[0] not in kept]
+        self.kept = [pair for pair in updated if pair[0] in kept]
         self.bindings = [Binding(self.session) for _ in range(2 if graph.updates else 1)]
         # Outputs have a place of their own, from which they are copied.
         self.outputs: dict[str, Array] = {}
@@ -135,12 +140,26 @@ class Stateful:
                 binding.feed(name, array)
         for name in self.held:
             binding.input(name, self.state.values[name])
+        for name, called in self.kept:
+            binding.output(called, self.state.values[name])
         for name, called in self.updates:
             binding.output(called, self.state.spare(name))
         self.session.run_with_iobinding(binding.of)
         for name, _ in self.updates:
             self.state.swap(name)
         return {name: place.copy() for name, place in self.outputs.items()}
+
+
+def in_place(graph: Graph) -> set[str]:
+    """The state whose next value may be written over it: caches that one attention alone reads, and goes on with."""
+    readers = Counter(x for v in graph.order() for x in v.inputs) + Counter(graph.roots)
+    found = set()
+    for name, new in graph.updates.items():
+        source = new.inputs[0] if isinstance(new.op, Item) else new
+        if isinstance(source.op, CachedAttention) and isinstance(new.op, Item):
+            held = source.inputs[2 + new.op.index]
+            found |= {name} if isinstance(held.op, Input) and held.op.name == name and readers[held] == 1 else set()
+    return found
 
 
 class Binding:

@@ -16,10 +16,11 @@ import trine.compiler.training  # noqa: F401 (registers layers, losses, optimize
 from trine.backends.onnx import BACKEND, model_proto
 from trine.backends.onnx.emit import OPSET, native
 from trine.backends.onnx.prepare import prepare
-from trine.backends.onnx.running import runner
+from trine.backends.onnx.running import in_place, runner
 from trine.compiler.build import build
 from trine.compiler.initialisers import initialise
 from trine.compiler.ir import DType, Graph, Input, Type, Value, constant, evaluate, input_of
+from trine.compiler.ops.attention import CachedAttention
 from trine.compiler.ops.conv import AvgPool, Conv, ConvInputGrad, MaxPool
 from trine.compiler.ops.elementwise import Cast, Erf, Tanh
 from trine.compiler.ops.linalg import Gather, Linear, ScatterAdd
@@ -289,6 +290,32 @@ def test_one_session_for_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
         for mine, other in zip(run({"x": ids}).values(), right, strict=True):
             np.testing.assert_allclose(mine, other, **CLOSE32)
     assert len(made) == 1
+
+
+def test_caches_are_written_in_place() -> None:
+    """Steps of attention over caches that begin with numbers; then a graph that reads a cache besides."""
+    rng = np.random.default_rng(0)
+    step = [hole(2, 1, d, name=name) for name, d in (("q", 32), ("k", 16), ("v", 16))]
+    caches = [hole(2, 2, 6, 8, name=name, role="buffer") for name in ("keys", "values")]
+    position = hole(name="position", dtype=DType.i64)
+    y, keys, values = CachedAttention(0.3)(*step, *caches, position)
+    graph = Graph("g", (*step, *caches, position), {"y": y}, {"keys": keys, "values": values})
+    assert in_place(graph) == {"keys", "values"}
+    also = Graph("g", graph.inputs, {"y": y, "before": caches[0]}, graph.updates)
+    assert in_place(also) == {"values"}
+    arrays = {name: rng.normal(size=(2, 2, 6, 8)).astype(np.float32) for name in ("keys", "values")}
+    state = BACKEND.state(arrays)
+    runs = [(graph, BACKEND.compile(graph, state)), (also, BACKEND.compile(also, state))]
+    for at in range(6):
+        each, run = runs[at == 4]
+        feeds = {input_of(v).name: rng.normal(size=v.shape).astype(np.float32) for v in step}
+        feeds["position"] = np.asarray(at)
+        right = evaluate(each.roots, feeds | arrays)
+        for name, mine in zip(each.outputs, run(feeds).values(), strict=True):
+            np.testing.assert_allclose(mine, right[list(each.outputs).index(name)], **CLOSE32)
+        arrays = dict(zip(each.updates, right[len(each.outputs) :], strict=True))
+        for name, mine in state.read().items():
+            np.testing.assert_array_equal(mine, arrays[name])
 
 
 def test_what_is_returned_is_the_callers_own() -> None:
