@@ -6,6 +6,7 @@ adjoint) is first put in terms of others: see `prepare`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Sequence
 from typing import Any, cast
 
@@ -54,7 +55,7 @@ def _reshape(em: Emitter, v: Value, a: Sequence[str]) -> str:
     if not named:
         return em.node("Reshape", [a[0], em.shape(v.shape)], hint_of(v), allowzero=int(0 in v.shape))
     if len(named) == 1 and 0 not in v.shape:
-        return em.node("Reshape", [a[0], em.integers(-1 if isinstance(d, str) else d for d in v.shape)], hint_of(v))
+        return em.node("Reshape", [a[0], em.open_shape(v.shape)], hint_of(v))
     kept = all(not isinstance(d, str) or (i < x.rank and x.shape[i] == d) for i, d in enumerate(v.shape))
     if kept and 0 not in v.shape:
         return em.node("Reshape", [a[0], em.integers(0 if isinstance(d, str) else d for d in v.shape)], hint_of(v))
@@ -131,12 +132,21 @@ def _cum_sum(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("CumSum", [a[0], em.constant(np.asarray(cast(reduce.CumSum, v.op).axis, np.int64))], hint_of(v))
 
 
+# From so many rows on, a bias is cheaper in the product than in a node of its own.
+ROWS = 8
+
+
 def _linear(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """A product of matrices that adds its bias itself; of few rows in more than two axes, one node for each."""
     x, weight, *bias = a
     if v.rank == 2:
         return em.node("Gemm", [x, weight, *bias], hint_of(v), transB=1)
-    y = em.node("MatMul", [x, em.node("Transpose", [weight], perm=[1, 0])], hint_of(v))
-    return em.node("Add", [y, bias[0]], hint_of(v)) if bias else y
+    if not bias or (not v.type.names and math.prod(map(int, v.shape[:-1])) < ROWS):
+        y = em.node("MatMul", [x, em.node("Transpose", [weight], perm=[1, 0])], hint_of(v))
+        return em.node("Add", [y, bias[0]], hint_of(v)) if bias else y
+    rows = em.node("Reshape", [x, em.integers([-1, int(v.inputs[1].shape[1])])])
+    product = em.node("Gemm", [rows, weight, *bias], hint_of(v), transB=1)
+    return em.node("Reshape", [product, em.open_shape(v.shape)], hint_of(v))
 
 
 def _linear_weight_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
@@ -234,7 +244,9 @@ def _recurrent(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
     if len(rest) > scan.states:
         real = em.node("Cast", [rest[-1]], to=TensorProto.INT32)
         lengths = em.node("ReduceSum", [real, em.integers([1])], keepdims=0)
-    first = [em.node("Unsqueeze", [state, axis]) for state in rest[: scan.states]]
+    begun = v.inputs[-len(rest) :][: scan.states]
+    at_zero = all(_is_zero(state) for state in begun)
+    first = [] if at_zero else [em.node("Unsqueeze", [state, axis]) for state in rest[: scan.states]]
     kind = {recurrent.Lstm: "LSTM", recurrent.Gru: "GRU", recurrent.Rnn: "RNN"}[type(op)]
     extra: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" else {}
     if isinstance(op, recurrent.Rnn):
@@ -243,13 +255,26 @@ def _recurrent(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
         kind, [em.node("Transpose", [x], perm=[1, 0, 2]), *gates, biases, lengths, *first], hint_of(v),
         1 + scan.states, hidden_size=units, direction="reverse" if op.reverse else "forward", **extra,
     )  # fmt: skip
-    y = em.node("Transpose", [em.node("Squeeze", [y, em.integers([1])])], perm=[1, 0, 2])
-    last = [em.node("Squeeze", [state, axis]) for state in last]
-    if lengths:
-        # a row without steps keeps its first state, where ONNX has zeros
-        some = em.node("Cast", [em.node("Unsqueeze", [lengths, em.integers([1])])], to=TensorProto.BOOL)
-        last = [em.node("Where", [some, state, begun]) for state, begun in zip(last, rest, strict=False)]
-    return [y, *last]
+    found = []
+    for i, state in enumerate([y, *last]):
+        if not em.is_read(v, i):
+            found.append("")
+        elif i == 0:
+            found.append(em.node("Transpose", [em.node("Squeeze", [y, em.integers([1])])], perm=[1, 0, 2]))
+        elif at_zero or not lengths:
+            found.append(em.node("Squeeze", [state, axis]))
+        else:
+            # a row without steps keeps its first state, where ONNX has zeros
+            some = em.node("Cast", [em.node("Unsqueeze", [lengths, em.integers([1])])], to=TensorProto.BOOL)
+            found.append(em.node("Where", [some, em.node("Squeeze", [state, axis]), rest[i - 1]]))
+    return found
+
+
+def _is_zero(x: Value) -> bool:
+    """Whether x is known to be zero everywhere."""
+    if isinstance(x.op, Const):
+        return not x.op.value.array.any()
+    return isinstance(x.op, shape.BroadcastTo) and _is_zero(x.inputs[0])
 
 
 def _gates(em: Emitter, weight: str, units: int, order: Sequence[int]) -> str:

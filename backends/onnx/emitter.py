@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from onnx import AttributeProto, NodeProto, TensorProto
 
-from ...compiler.ir import Array, Dim, DType, Frozen, Graph, Value
+from ...compiler.ir import Array, Dim, DType, Frozen, Graph, Item, Value
 from ..source import Names
 
 ELEMENTS = {
@@ -29,6 +29,8 @@ class Emitter:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.order = graph.order()
+        self._read = {(v.inputs[0], v.op.index) for v in self.order if isinstance(v.op, Item)}
         self.names = Names()
         self.nodes: list[NodeProto] = []
         self._makers: dict[str, NodeProto] = {}
@@ -40,6 +42,10 @@ class Emitter:
         self._large: dict[int, tuple[Array, str]] = {}
         self._sizes: dict[str, str] = {}
         self._shapes: dict[tuple[Dim, ...], str] = {}
+
+    def is_read(self, v: Value, index: int) -> bool:
+        """Whether anything reads an output of a value of several."""
+        return (v, index) in self._read
 
     def node(self, kind: str, inputs: Iterable[str], hint: str = "", **attributes: Attribute) -> str:
         """Add a node with one output; its name."""
@@ -124,6 +130,12 @@ class Emitter:
             parts = [self.size(d) if isinstance(d, str) else self.integers([d]) for d in dims]
             self._shapes[key] = self.node("Concat", parts, "shape", axis=0)
         return self._shapes[key]
+
+    def open_shape(self, dims: Sequence[Dim]) -> str:
+        """A shape for `Reshape`, which finds the size of one named dim by itself."""
+        if sum(isinstance(d, str) for d in dims) > 1 or 0 in dims:
+            return self.shape(dims)
+        return self.integers(-1 if isinstance(d, str) else d for d in dims)
 
 
 def attribute(name: str, value: Attribute) -> AttributeProto:

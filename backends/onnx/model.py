@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ...compiler.ir import Array, Graph, Input, Type, input_of, order
+from ...compiler.ir import Array, Graph, Input, Type, input_of
 from .emit import ATTENTION_OPSET, IR_VERSION, OPSET, write
 from .emitter import ELEMENTS, Emitter
 
@@ -47,7 +47,7 @@ def skeleton(graph: Graph, weights: Mapping[str, Array]) -> tuple[onnx.ModelProt
     em.names.taken |= {*names, *(input_of(v).name for v in graph.inputs)}
     for v in graph.inputs:
         em.written[v] = input_of(v).name
-    for v in order(graph.roots):
+    for v in em.order:
         if not isinstance(v.op, Input):
             write(em, v)
     em.call([(em.written[v], name) for name, v in zip(names, graph.roots, strict=True)])
