@@ -86,23 +86,24 @@ def _elsewhere(name: str, array: Array) -> TensorProto:
 
 def runner(graph: Graph, state: OnnxState) -> Run:
     """A prepared graph as a function of the arrays fed to it, in the order of its inputs."""
-    return Stateful(graph, state) if graph.by_role("param", "buffer") else Stateless(graph)
+    return Stateful(graph, state) if graph.by_role("param", "buffer") else stateless(graph)
 
 
-class Stateless:
+def stateless(graph: Graph) -> Run:
     """A graph that reads nothing but what it is fed. What it returns is the caller's own."""
+    session, constants = session_of(graph)
+    read = {i.name for i in session.get_inputs()}
+    fed = [input_of(v).name for v in graph.inputs]
+    unread = [name for name in fed if name not in read]
+    names, made = list(graph.outputs), [o.name for o in session.get_outputs()]
 
-    def __init__(self, graph: Graph) -> None:
-        self.session, self.constants = session_of(graph)
-        read = {i.name for i in self.session.get_inputs()}
-        self.fed = [name for v in graph.inputs if (name := input_of(v).name) in read]
-        self.places = [i for i, v in enumerate(graph.inputs) if input_of(v).name in read]
-        self.made = [o.name for o in self.session.get_outputs()]
-        self.outputs = list(graph.outputs)
+    def run(*arrays: Array, kept: list[Array] = constants) -> dict[str, Array]:
+        feeds = dict(zip(fed, arrays, strict=True))
+        for name in unread:
+            del feeds[name]
+        return dict(zip(names, session.run(made, feeds), strict=True))
 
-    def __call__(self, *arrays: Array) -> dict[str, Array]:
-        feeds = {name: arrays[i] for name, i in zip(self.fed, self.places, strict=True)}
-        return dict(zip(self.outputs, self.session.run(self.made, feeds), strict=True))
+    return run
 
 
 class Stateful:
