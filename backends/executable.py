@@ -11,6 +11,7 @@ import numpy as np
 
 from ..compiler.ir import Array, Graph, IRError, Type, Value, agree, input_of, measure
 from ..compiler.passes import Model, for_training
+from ..compiler.passes.fuse import fuse, merge_linears
 from ..compiler.rewrite import bind, legalize
 
 # How many shapes of one graph are kept ready to run.
@@ -52,8 +53,8 @@ class Specialised(ABC):
 def lower(graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str) -> Graph:
     """The graph at given sizes, in ops that a backend runs, with what is then constant folded."""
     bound, _ = for_training(Model(bind(graph, sizes)))
-    lowered, _ = for_training(Model(legalize(bound.graph, native, backend)))
-    return lowered.graph
+    lowered, _ = for_training(Model(legalize(merge_linears(bound.graph), native, backend)))
+    return fuse(lowered.graph, native)
 
 
 def sizes_of(declared: Mapping[str, Type], feeds: Mapping[str, Array]) -> dict[str, int]:

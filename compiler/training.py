@@ -14,8 +14,8 @@ from .ops.activations import clip
 from .ops.elementwise import Cast, Less, Maximum, Minimum, Sign, Sqrt, Where
 from .ops.norm import at_least
 from .ops.optim import SCALAR, Update
-from .ops.reduce import Sum
-from .ops.shape import BroadcastTo, reshape
+from .ops.reduce import GlobalNorm, Sum
+from .ops.shape import BroadcastTo
 from .rewrite import legalize, with_precision
 from .spec.reader import Spec
 from .spec.sections import Train
@@ -211,13 +211,7 @@ def _update(op: Update, p: Value, g: Value, lr: Value, step: Value) -> tuple[lis
 
 def global_norm(grads: list[Value]) -> Value:
     """The Euclidean norm of all gradients together."""
-    if not grads:
-        return constant(0.0, DType.f32)
-    squares = [reshape(Sum(tuple(range(g.rank)))(g * g), ()) for g in grads]
-    total = squares[0]
-    for square in squares[1:]:
-        total = total + square
-    return Sqrt()(total)
+    return GlobalNorm()(*grads) if grads else constant(0.0, DType.f32)
 
 
 def _state(name: str, t: Type) -> Value:

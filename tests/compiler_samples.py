@@ -19,6 +19,7 @@ from trine.compiler.ops import (
     conv,
     ctc,
     elementwise,
+    fused,
     linalg,
     losses,
     norm,
@@ -120,6 +121,14 @@ def _convs() -> Iterator[Sample]:
         yield s(conv.Conv(*attributes), f(*x), f(*weight), f(weight[0]))
         yield s(conv.ConvInputGrad(x[2:], *attributes), f(*y), f(*weight))
         yield s(conv.ConvWeightGrad(weight[2:], *attributes), f(*y), f(*x))
+
+
+def _fused() -> Iterator[Sample]:
+    for name in ("", *fused.EPILOGUES):
+        yield s(fused.FusedLinear(name), f(2, 3), f(4, 3), f(4))
+    yield s(fused.FusedLinear("silu"), f(2, 3), f(4, 3), f(4), f(2, 4))
+    yield s(fused.FusedConv((2,), ((1, 0),), (1,), 1, "tanh"), f(2, 3, 5), f(4, 3, 2), f(4))
+    yield s(fused.FusedConv((1, 1), ((1, 1), (1, 1)), (1, 1)), f(1, 2, 3, 3), f(2, 2, 3, 3), f(2), f(1, 2, 3, 3))
 
 
 def _pools() -> Iterator[Sample]:
@@ -236,6 +245,7 @@ def _reduce() -> Iterator[Sample]:
     yield s(reduce.Softmax(), f(2, 1))
     yield s(reduce.Softmax(), np.array([[1000.0, 0.0, -1000.0]]), grad=0)
     yield s(reduce.LogSoftmax(), np.array([[1000.0, 0.0, -1000.0]]), grad=0)
+    yield s(reduce.GlobalNorm(), f(3, 2), f(4), f())
     yield s(reduce.LogSumExp(), np.array([[1000.0, 0.0, -1000.0], [-1e30, -1e30, -1e30]]), grad=0)
     yield s(reduce.L2Normalize(-1, 0.5), np.zeros((2, 3)), grad=0)
     yield s(reduce.OneHot(4), ints(2, 3, below=4))
@@ -255,6 +265,7 @@ def _linalg() -> Iterator[Sample]:
     for axis, size in ((0, 5), (1, 3), (-1, 2)):
         yield s(linalg.Gather(axis), f(5, 3, 2), ints(4, 3, below=size))
     yield s(linalg.Gather(0), f(5, 3), np.array(2))
+    yield s(linalg.WriteSlice(1), f(2, 3, 4), f(2, 1, 4), np.array(2))
     yield s(linalg.ScatterAdd(0, (5,)), f(2, 4, 3), ints(2, 4, below=5))
     yield s(linalg.ScatterAdd(1, (3,)), f(2, 4, 2), np.array([0, 2, 2, 0]))
     yield s(linalg.ScatterAdd(0, (4,)), f(3), np.array(1, np.int32))
@@ -454,6 +465,7 @@ def _all() -> Iterator[Sample]:
         _linalg,
         _windows,
         _convs,
+        _fused,
         _pools,
         _resizes,
         _activations,

@@ -190,6 +190,7 @@ EMIT: dict[type[Op], Emit] = {
     lin.LinearWeightGrad: Emit("into", _linear_weight_grad),
     lin.Gather: Emit("fresh", _call("np.take", extra=lambda op: f"axis={op.axis}")),
     lin.ScatterAdd: _kernel("scatter_add", extra=lambda op: f"{op.axis}, {op.size[0]}"),
+    lin.WriteSlice: Emit("ufunc", _call("write_slice", extra=lambda op: f"{op.axis}"), ("write_slice",)),
     c.Windows: _kernel("windows", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.dilation!r}", kind="view"),
     c.Fold: _kernel("fold", extra=lambda op: f"{shape_text(op.size)}, {op.stride!r}, {op.dilation!r}"),
     c.Conv: Emit("fresh", _conv, ("windows", "pad", "columns", "depthwise", "conv")),

@@ -139,3 +139,14 @@ def window_sum(x: Array, kernel: Ints, stride: Ints, pads: Pads) -> Array:
     for tap in list(np.ndindex(*kernel))[1:]:
         y += w[(..., *tap)]
     return y
+
+
+def write_slice(x: Array, new: Array, index: Array, axis: int, out: Array | None = None) -> Array:
+    """x with the slice number `index` along `axis` replaced by `new`; in the place of x where `out` is x."""
+    if out is None:
+        out = np.array(x)
+    elif out is not x:
+        np.copyto(out, x)
+    place: Any = (*(slice(None) for _ in range(axis % x.ndim)), slice(int(index), int(index) + 1))
+    out[place] = new
+    return out

@@ -156,6 +156,13 @@ def _linear_weight_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("Gemm", [g, x], hint_of(v), transA=1)
 
 
+def _write_slice(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    x, new, _ = v.inputs
+    places = em.node("Expand", [em.node("Reshape", [a[2], em.integers([1] * x.rank)]), em.shape(new.shape)])
+    axis = cast(linalg.WriteSlice, v.op).axis
+    return em.node("ScatterElements", [a[0], places, a[1]], hint_of(v), axis=axis)
+
+
 def _scatter_add(em: Emitter, v: Value, a: Sequence[str]) -> str:
     """`ScatterND` adds slices of the leading axis: the axis is moved there and back."""
     axis = cast(linalg.ScatterAdd, v.op).axis
@@ -306,6 +313,7 @@ EMIT: dict[type[Op], Write] = {
     r.LogSoftmax: _with("LogSoftmax", lambda op: {"axis": op.axis}),
     lin.MatMul: _node("MatMul"), lin.Linear: _linear, lin.LinearWeightGrad: _linear_weight_grad,
     lin.Gather: _with("Gather", lambda op: {"axis": op.axis}), lin.ScatterAdd: _scatter_add,
+    lin.WriteSlice: _write_slice,
     c.Conv: convolution.conv, c.ConvInputGrad: convolution.input_grad, c.ConvWeightGrad: convolution.weight_grad,
     c.MaxPool: convolution.pool("MaxPool"), c.AvgPool: convolution.pool("AveragePool"),
     c.MaxPoolGrad: convolution.max_pool_grad,

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from ...compiler.analysis import dying
-from ...compiler.ir import Array, Const, Graph, Input, Item, Value, input_of, order
-from ...compiler.ops import conv, elementwise, reduce, shape
+from ...compiler.ir import Array, Graph, Input, Item, Value, order
 from ...compiler.ops.optim import Adam, Sgd
 from ...compiler.passes import Model
 from ..base import BackendError
 from ..executable import Run, Specialised, lower
-from ..source import Writer, hint_of
 from . import export as exporting
-from .emit import argument, native, write
-from .kernels import FUNCTIONS
+from .emit import native
+from .program import Layouts, Program, tensor_of
 
 __all__ = ["BACKEND", "TorchBackend"]
-
-# Ops whose result may be a view of their first input.
-_VIEWS = (
-    shape.Reshape, shape.Transpose, shape.BroadcastTo, shape.Slice, shape.Split, shape.Pad, elementwise.Cast,
-    reduce.Sum, reduce.Mean, conv.Windows, Item,
-)  # fmt: skip
-
-
-def tensor_of(array: Array) -> torch.Tensor:
-    """The array as a tensor, without a copy where torch can read it as it is."""
-    plain = np.asarray(array, order="C")
-    return torch.from_numpy(plain if plain.flags.writeable else plain.copy())
 
 
 class TorchState:
@@ -61,12 +44,15 @@ class TorchExecutable(Specialised):
     def __init__(self, graph: Graph, state: TorchState) -> None:
         super().__init__(graph)
         self.state = state
+        self.layouts = Layouts(state.device)
 
     def specialise(self, sizes: Mapping[str, int]) -> Run:
         lowered = lower(self.graph, sizes, _kept, "torch")
         if not _fusible(lowered):
             lowered = lower(self.graph, sizes, native, "torch")
-        return Program(lowered).load(self.state)
+        return Program(lowered, self.state.device.type == "cpu").load(
+            self.state.tensors, self.state.device, self.layouts
+        )
 
 
 def _fusible(graph: Graph) -> bool:
@@ -91,117 +77,6 @@ def _is_new_state(v: Value) -> bool:
 def _kept(value: Value) -> bool:
     """Native ops, and the optimizer updates that have a fused kernel for all parameters at once."""
     return native(value) or isinstance(value.op, Adam | Sgd)
-
-
-class Program:
-    """A lowered graph of fixed sizes as the source of one function."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.writer = Writer(reserved=("torch", "F", "math", "device", *FUNCTIONS))
-        self.fed = [v for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
-        self.state = [v for v in graph.inputs if input_of(v).role in ("param", "buffer")]
-        self.fused = [v for v in order(graph.roots) if isinstance(v.op, Adam | Sgd)]
-        self.source = self._write()
-
-    def _write(self) -> str:
-        w = self.writer
-        for v in (*self.fed, *self.state):
-            w.variables[v] = w.names.make(input_of(v).name)
-        fused = set(self.fused)
-        values = [
-            v
-            for v in order(self.graph.roots)
-            if not isinstance(v.op, Input | Const)
-            and v not in fused
-            and not (isinstance(v.op, Item) and v.inputs[0] in fused)
-        ]
-        known = set(values)
-        dead = dying(values, [*self.graph.roots, *(x for v in self.fused for x in v.inputs)])
-        for v in values:
-            w.heading(v.origin)
-            text = write(w, v)
-            w.variables[v] = w.names.make(hint_of(v))
-            w.line(f"{w.variables[v]} = {text}")
-            gone = [w.variables[x] for x in dead[v] if x in known]
-            if gone:
-                w.line(f"del {', '.join(gone)}")
-        outputs = ", ".join(f"{name!r}: {self._old(v)}" for name, v in self.graph.outputs.items())
-        self._write_updates(fused)
-        body = "\n    ".join([*w.lines, f"return {{{outputs}}}"])
-        return f"def run({', '.join(w.variables[v] for v in self.fed)}):\n    {body}\n"
-
-    def _write_updates(self, fused: set[Value]) -> None:
-        """Copy new state over old, once nothing reads the old; then the fused optimizer kernels."""
-        w = self.writer
-        pairs = []
-        for name, v in self.graph.updates.items():
-            if isinstance(v.op, Item) and v.inputs[0] in fused:
-                continue
-            pairs.append((w.variables[self.graph.input(name)], self._old(v)))
-        grads = {v: f"{self._old(v.inputs[1])}.contiguous()" for v in self.fused}  # the kernels take no strides
-        for target, text in pairs:
-            w.line(f"{target}.copy_({text})")
-        groups: dict[tuple[object, ...], list[Value]] = {}
-        for v in self.fused:
-            groups.setdefault((v.op, v.inputs[0].dtype, *v.inputs[-2:]), []).append(v)
-        for members in groups.values():
-            self._write_fused(members, [grads[v] for v in members])
-
-    def _old(self, v: Value) -> str:
-        """A value's variable; that of a copy where it may be a view of state that is about to change."""
-        text, base = argument(self.writer, v), v
-        while isinstance(base.op, _VIEWS):
-            base = base.inputs[0]
-        if not isinstance(base.op, Input) or base.op.name not in self.graph.updates:
-            return text
-        copied = self.writer.names.make("old")
-        self.writer.line(f"{copied} = {text}.clone()")
-        return copied
-
-    def _write_fused(self, members: list[Value], grads: list[str]) -> None:
-        """One kernel call for all parameters that share an optimizer's settings."""
-        w, op = self.writer, members[0].op
-        count = len(members[0].inputs) - 2
-        columns = [grads if i == 1 else [argument(w, v.inputs[i]) for v in members] for i in range(count)]
-        lists = [f"[{', '.join(column)}]" for column in columns]
-        lr, step = (argument(w, x) for x in members[0].inputs[-2:])
-        if isinstance(op, Adam):
-            kernel = "_fused_adamw_" if op.decoupled else "_fused_adam_"
-            # The kernels count steps from one, in a tensor for each parameter.
-            steps = w.names.make("steps")
-            w.line(f"{steps} = [torch.full((), float({step}) + 1.0, device=device)] * {len(members)}")
-            w.line(
-                f"torch.ops.aten.{kernel}({', '.join(lists)}, [], {steps}, lr=float({lr}), beta1={op.beta1!r}, "
-                f"beta2={op.beta2!r}, weight_decay={op.decay!r}, eps={op.eps!r}, amsgrad=False, maximize=False)"
-            )
-            return
-        assert isinstance(op, Sgd)
-        momenta = lists[2] if op.momentum else "[]"
-        w.line(
-            f"torch.ops.aten._fused_sgd_({lists[0]}, {lists[1]}, {momenta}, weight_decay={op.decay!r}, "
-            f"momentum={op.momentum!r}, lr=float({lr}), dampening=0.0, nesterov={op.nesterov}, "
-            "maximize=False, is_first_step=False)"
-        )
-
-    def load(self, state: TorchState) -> Run:
-        """The function, with its constants and state in place; arrays in, arrays out."""
-        device = state.device
-        namespace: dict[str, Any] = {"torch": torch, "F": F, "math": math, "device": device, **FUNCTIONS}
-        for name, array in self.writer.constants.items():
-            namespace[name] = torch.tensor(array, device=device)
-        for v in self.state:
-            namespace[self.writer.variables[v]] = state.tensors[input_of(v).name]
-        # The source is our own: names are made by `Names`, everything else is a number or a table's text.
-        exec(compile(self.source, f"<{self.graph.name} on torch>", "exec"), namespace)
-        function = namespace["run"]
-
-        def run(*arrays: Array) -> dict[str, Array]:
-            with torch.no_grad():
-                found = function(*(tensor_of(a).to(device) for a in arrays))
-                return {name: tensor.cpu().numpy().copy() for name, tensor in found.items()}
-
-        return run
 
 
 class TorchBackend:

@@ -9,8 +9,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from ...compiler.ir import Const, Dim, DType, Item, Op, Shape, Value
-from ...compiler.ops import activations, attention, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
+from ...compiler.ops import (
+    activations,
+    attention,
+    conv,
+    elementwise,
+    fused,
+    linalg,
+    norm,
+    recurrent,
+    reduce,
+    resize,
+    shape,
+)
 from ..source import Writer, shape_text
+from . import packed
 
 Write = Callable[[Writer, Value, Sequence[str]], str]
 
@@ -121,6 +134,14 @@ def _scatter_add(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"{zeros}.index_add_({op.axis}, {a[1]}.reshape(-1), {a[0]}.reshape({shape_text(flat)}))"
 
 
+def _write_slice(w: Writer, v: Value, a: Sequence[str]) -> str:
+    return f"{a[0]}.index_copy({_places(v, a)})"
+
+
+def _places(v: Value, a: Sequence[str]) -> str:
+    return f"{cast(linalg.WriteSlice, v.op).axis}, {a[2]}.reshape((1,)), {a[1]}"
+
+
 def _windows(w: Writer, v: Value, a: Sequence[str]) -> str:
     """One `unfold` per axis; dilated taps are picked from a wider window."""
     op = cast(conv.Windows, v.op)
@@ -145,10 +166,24 @@ def _symmetric(pads: Sequence[tuple[int, int]]) -> bool:
 def _conv(w: Writer, v: Value, a: Sequence[str]) -> str:
     op = cast(conv.Conv, v.op)
     x, weight, *bias = a
+    if isinstance(w, packed.Packing) and packed.packs_conv(v):
+        return packed.conv(w, v, a)
+    if isinstance(w, packed.Packing) and isinstance(v.inputs[1].op, Const) and v.rank == 4:
+        weight = w.packed(v.inputs[1], packed.channels_last, "channels last", "weight")
     pads = [low for low, _ in op.pads] if _symmetric(op.pads) else [0] * len(op.pads)
     x = x if _symmetric(op.pads) else pad_text(x, op.pads)
     b = bias[0] if bias else None
     return f"F.conv{len(pads)}d({x}, {weight}, {b}, {op.stride!r}, {tuple(pads)!r}, {op.dilation!r}, {op.groups})"
+
+
+def _linear(w: Writer, v: Value, a: Sequence[str]) -> str:
+    if isinstance(w, packed.Packing) and (packed.packs_linear(v) or packed.is_plain(v)):
+        return packed.linear(w, v, a)
+    return f"F.linear({', '.join(a)})"
+
+
+def _fused(write: Callable[[packed.Packing, Value, Sequence[str]], str]) -> Write:
+    return lambda w, v, a: write(cast(packed.Packing, w), v, a)
 
 
 def _plus(dim: Dim, number: int) -> Dim:
@@ -277,17 +312,19 @@ def _scan(name: str, extra: str = "") -> Write:
 def _attention(w: Writer, v: Value, a: Sequence[str]) -> str:
     op = cast(attention.Attention, v.op)
     extra = f", attn_mask={a[3]}" if len(a) > 3 else ""
-    if len(a) > 3 and v.inputs[3].dtype is DType.boolean:
-        # finite, so that a row whose keys are all hidden gives what it does elsewhere
-        extra = f", attn_mask=torch.where({a[3]}, 0.0, {attention.UNSEEN!r}).to({dtype_text(v.dtype)})"
     shared = ", enable_gqa=True" if v.inputs[0].shape[1] != v.inputs[1].shape[1] else ""
     inputs = ", ".join(a[:3])
     return f"F.scaled_dot_product_attention({inputs}{extra}, is_causal={op.causal}, scale={op.scale!r}{shared})"
 
 
 def _attends(value: Value) -> bool:
-    """Whether torch says it in one call: causal or with one mask or bias, and no window."""
+    """Whether torch says it in one call: causal or with one mask or bias, and no window.
+
+    A mask is one of numbers, which are finite: a row whose keys are all hidden gives what it does elsewhere.
+    """
     op = cast(attention.Attention, value.op)
+    if any(extra.dtype is DType.boolean for extra in value.inputs[3:]):
+        return False
     return op.window is None and len(value.inputs) - 3 + op.causal <= 1
 
 
@@ -313,14 +350,15 @@ EMIT: dict[type[Op], Write] = {
     s.Split: _call("torch.split", lambda op: f"{list(op.sizes)!r}, {op.axis}"),
     s.Flip: _call("torch.flip", lambda op: f"({op.axis},)"),
     r.Sum: _sum, r.Mean: _mean, r.Max: _call("torch.amax", _kept), r.ArgMax: _arg_max,
-    r.CumSum: _call("torch.cumsum", _axis),
+    r.CumSum: _call("torch.cumsum", _axis), r.GlobalNorm: _call("global_norm"),
     r.Softmax: _call("torch.softmax", _axis), r.LogSoftmax: _call("torch.log_softmax", _axis),
     r.SoftmaxGrad: _softmax_grad("_softmax_backward_data"),
     r.LogSoftmaxGrad: _softmax_grad("_log_softmax_backward_data"),
-    lin.MatMul: _infix("@"), lin.Linear: _call("F.linear"), lin.LinearWeightGrad: _linear_weight_grad,
-    lin.Gather: _gather, lin.ScatterAdd: _scatter_add,
+    lin.MatMul: _infix("@"), lin.Linear: _linear, lin.LinearWeightGrad: _linear_weight_grad,
+    lin.Gather: _gather, lin.ScatterAdd: _scatter_add, lin.WriteSlice: _write_slice,
     c.Windows: _windows, c.Fold: _fold, c.Conv: _conv, c.ConvInputGrad: _conv_grad, c.ConvWeightGrad: _conv_grad,
     c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool, c.AvgPoolGrad: _avg_pool_grad,
+    fused.FusedConv: _fused(packed.conv), fused.FusedLinear: _fused(packed.linear),
     attention.Attention: _attention,
     rec.Lstm: _recurrent("lstm"), rec.Gru: _recurrent("gru"),
     rec.Rnn: _recurrent("rnn", lambda op: f", torch.rnn_{op.activation}"),
@@ -344,6 +382,10 @@ def native(value: Value) -> bool:
     """Whether PyTorch runs a value's op as it is."""
     if isinstance(value.op, Const | Item):
         return True
+    if isinstance(value.op, fused.FusedConv):
+        return packed.fuses_conv(value)
+    if isinstance(value.op, fused.FusedLinear):
+        return packed.fuses_linear(value)
     if isinstance(value.op, conv.AvgPool):
         return value.rank == len(value.op.kernel) + 2 and _averages(value.op, value.inputs[0].shape[2:])
     if isinstance(value.op, conv.AvgPoolGrad):
@@ -392,6 +434,45 @@ def write(w: Writer, v: Value) -> str:
     plain = 1 if isinstance(v.op, e.Where) else 0  # a condition is a tensor
     args = [argument(w, x, i >= plain and _takes_numbers(v)) for i, x in enumerate(v.inputs)]
     return EMIT[type(v.op)](w, v, args)
+
+
+Over = Callable[[Value, Sequence[str]], str]
+
+
+def _over(name: str) -> Over:
+    """`x.name_(…)`"""
+    return lambda v, a: f"{a[0]}.{name}_({', '.join(a[1:])})"
+
+
+def _gelu_over(v: Value, a: Sequence[str]) -> str:
+    form = "tanh" if cast(activations.Gelu, v.op).approximate else "none"
+    return f"torch.ops.aten.gelu_({a[0]}, approximate={form!r})"
+
+
+# Ops that may write over an argument of their own type, by the form that does.
+_OVER: dict[type[Op], Over] = {
+    e.Neg: _over("neg"), e.Exp: _over("exp"), e.Log: _over("log"), e.Sqrt: _over("sqrt"), e.Sin: _over("sin"),
+    e.Cos: _over("cos"), e.Tanh: _over("tanh"), e.Abs: _over("abs"), e.Floor: _over("floor"), e.Erf: _over("erf"),
+    e.Add: _over("add"), e.Sub: _over("sub"), e.Mul: _over("mul"), e.Div: _over("div"),
+    act.Relu: _over("relu"), act.Sigmoid: _over("sigmoid"), act.Gelu: _gelu_over,
+    lin.WriteSlice: lambda v, a: f"{a[0]}.index_copy_({_places(v, a)})",
+    act.Silu: lambda v, a: f"F.silu({a[0]}, inplace=True)",
+    act.ReluGrad: lambda v, a: f"torch.ops.aten.threshold_backward.grad_input({a[0]}, {a[1]}, 0, grad_input={a[0]})",
+}  # fmt: skip
+_EITHER = (e.Add, e.Mul)
+
+
+def write_over(w: Writer, v: Value, free: Callable[[Value], bool]) -> str | None:
+    """The expression for a value that takes the place of an argument which is `free`; `None` where there is none."""
+    form = _OVER.get(type(v.op))
+    if form is None:
+        return None
+    args = list(v.inputs)
+    if isinstance(v.op, _EITHER) and not free(args[0]):
+        args.reverse()
+    if args[0].type != v.type or not free(args[0]) or args[0] in args[1:]:
+        return None
+    return form(v, [argument(w, x, _takes_numbers(v)) for x in args])
 
 
 def _takes_numbers(v: Value) -> bool:

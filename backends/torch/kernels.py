@@ -76,6 +76,18 @@ def layer_norm_grad(g: Tensor, x: Tensor, scale: Tensor, eps: float) -> tuple[Te
     return found
 
 
+def global_norm(*tensors: Tensor) -> Tensor:
+    """The Euclidean norm of all numbers of several tensors together."""
+    norms: tuple[Tensor, ...] = torch._foreach_norm(tensors)
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
+
+
+def like(x: Tensor, other: Tensor) -> Tensor:
+    """x laid out in memory as `other` is: kernels that update in place know no strides."""
+    return x if x.stride() == other.stride() else torch.empty_like(other).copy_(x)
+
+
 def lstm(
     x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, c: Tensor, mask: Tensor | None, reverse: bool
 ) -> tuple[Tensor, ...]:
@@ -151,6 +163,7 @@ def turned(x: Tensor, lengths: Tensor) -> Tensor:
 # What generated source may call.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f.__name__: f for f in (fold, max_pool_grad, batch_norm_train, batch_norm_grad, layer_norm_grad)},
+    **{f.__name__: f for f in (global_norm, like)},
     **{f.__name__: f for f in (lstm, gru, rnn, packed, turned)},
     **{name: getattr(recurrent, name) for name in recurrent.NAMES},
 }

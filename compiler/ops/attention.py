@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 
-from ..ir import Array, DType, IRError, Op, Type, Value, constant
-from .elementwise import Abs, And, Cast, Cos, Equal, Less, Not, Sin, Where, broadcast, floating
-from .linalg import MatMul
+from ..ir import Array, Dim, DType, IRError, Op, Type, Value, constant
+from .elementwise import Abs, Add, And, Cast, Cos, Less, Not, Sin, Where, broadcast, floating
+from .linalg import MatMul, WriteSlice
 from .reduce import Softmax, Sum
 from .shape import Concat, Iota, Split, reshape, swap_last, transpose
 
@@ -47,7 +48,7 @@ class AttentionWeights(Op):
         for extra in extras:
             if extra.dtype is not DType.boolean:
                 scores = scores + extra
-        seen = [extra for extra in extras if extra.dtype is DType.boolean] + self.near(scores)
+        seen = [extra for extra in extras if extra.dtype is DType.boolean] + self.near(*scores.shape[2:])
         if seen:
             every = seen[0]
             for part in seen[1:]:
@@ -55,11 +56,11 @@ class AttentionWeights(Op):
             scores = Where()(every, scores, constant(UNSEEN, scores.dtype))
         return Softmax(-1)(scores)
 
-    def near(self, scores: Value) -> list[Value]:
+    def near(self, queries: Dim, keys: Dim) -> list[Value]:
         """What the positions alone allow to be seen, [1, 1, T, S]."""
         if not self.causal and self.window is None:
             return []
-        distance = distances(scores.shape[2], scores.shape[3])
+        distance = distances(queries, keys)
         found = []
         if self.causal:
             found.append(Not()(Less()(distance, constant(0, DType.i64))))
@@ -93,7 +94,22 @@ class Attention(Op):
         return floating("attention", q.with_shape((*q.shape[:3], v.shape[3])))
 
     def decompose(self, q: Value, k: Value, v: Value, *extras: Value) -> Value:
+        """What may be seen becomes one bias first, which kernels of attention take."""
+        if any(extra.dtype is DType.boolean for extra in extras) or (extras and self.hides):
+            return Attention(self.scale)(q, k, v, self._bias(q, k, *extras))
         return attend(self.weights(q, k, *extras), v)
+
+    @property
+    def hides(self) -> bool:
+        """Whether positions alone say that keys may not be seen."""
+        return self.causal or self.window is not None
+
+    def _bias(self, q: Value, k: Value, *extras: Value) -> Value:
+        """All that is added to the scores: numbers, and for unseen keys one that leaves nothing of them."""
+        near = self.weights.near(q.shape[2], k.shape[2])
+        seen = reduce(And(), [*(x for x in extras if x.dtype is DType.boolean), *near])
+        bias = Where()(seen, constant(0.0, q.dtype), constant(UNSEEN, q.dtype))
+        return reduce(Add(), [*(x for x in extras if x.dtype is not DType.boolean), bias])
 
     def flops(self, out: Type, q: Type, k: Type, v: Type, *extras: Type) -> int:
         return self.weights.flops(out, q, k) + 2 * out.numel() * Type(k.shape[2:3]).numel()
@@ -132,11 +148,10 @@ class CachedAttention(Op):
         self, q: Value, k: Value, v: Value, keys: Value, values: Value, position: Value, *extras: Value
     ) -> tuple[Value, ...]:
         distance = reshape(position, (1, 1, 1, 1)) - Iota((1, 1, 1, keys.shape[2]), 3)()
-        here = transpose(Equal()(distance, constant(0, DType.i64)), (0, 1, 3, 2))
         groups = int(keys.shape[1])
         # the sum over an axis that is one long drops its name
         keys, values = (
-            Where()(here, split_heads(Sum((1,))(new), groups), kept) for new, kept in ((k, keys), (v, values))
+            WriteSlice(2)(kept, split_heads(Sum((1,))(new), groups), position) for new, kept in ((k, keys), (v, values))
         )
         seen = Not()(Less()(distance, constant(0, DType.i64)))
         if self.window is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ir import Array, Grads, IRError, Op, Type, Value
+from ..ir import Array, DType, Grads, IRError, Op, Type, Value
 from . import kernels
-from .elementwise import broadcast, floating
+from .elementwise import Equal, Where, broadcast, floating
 from .reduce import Sum, sum_to
-from .shape import axis_of, replaced, reshape, swap_last
+from .shape import Iota, axis_of, replaced, reshape, swap_last
 
 
 class MatMul(Op):
@@ -123,3 +123,20 @@ class ScatterAdd(Op):
 
     def flops(self, out: Type, g: Type, index: Type) -> int:
         return g.numel()
+
+
+class WriteSlice(Op):
+    """x with the slice number `index` along `axis` replaced by `new`, which is one long there."""
+
+    axis: int
+
+    def type(self, x: Type, new: Type, index: Type) -> Type:
+        axis = axis_of("WriteSlice", self.axis, x)
+        if new != x.with_shape(replaced(x.shape, axis, 1)) or index != Type((), DType.i64):
+            raise IRError(f"WriteSlice: {new} at {index} is no slice of {x} along axis {axis}")
+        return x
+
+    def decompose(self, x: Value, new: Value, index: Value) -> Value:
+        axis = self.axis % x.rank
+        places = Iota(tuple(d if i == axis else 1 for i, d in enumerate(x.shape)), axis)()
+        return Where()(Equal()(places, index), new, x)

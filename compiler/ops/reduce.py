@@ -226,6 +226,25 @@ class L2Normalize(Op):
         return x / norm
 
 
+class GlobalNorm(Op):
+    """The Euclidean norm of all numbers of several tensors together, as a scalar."""
+
+    def type(self, *tensors: Type) -> Type:
+        if not tensors or any(t.dtype != tensors[0].dtype for t in tensors):
+            raise IRError(f"GlobalNorm: expected tensors of one element type, got {', '.join(map(str, tensors))}")
+        return floating("GlobalNorm", Type((), tensors[0].dtype))
+
+    def decompose(self, *tensors: Value) -> Value:
+        squares = [reshape(Sum(tuple(range(t.rank)))(t * t), ()) for t in tensors]
+        total = squares[0]
+        for square in squares[1:]:
+            total = total + square
+        return Sqrt()(total)
+
+    def vjp(self, g: Value, y: Value, *tensors: Value) -> Grads:
+        return [t * (g / y) for t in tensors]
+
+
 def drop(x: Value, axis: int) -> Value:
     """x without an axis of size one."""
     return reshape(x, replaced(x.shape, axis % x.rank))

@@ -16,7 +16,8 @@ import torch
 import trine.compiler.training  # noqa: F401 (registers layers, losses, optimizers)
 from safetensors.numpy import load_file
 from trine.backends import numpy as numpy_backend
-from trine.backends.torch import BACKEND, Program, TorchBackend, _kept
+from trine.backends.executable import lower
+from trine.backends.torch import BACKEND, Program, TorchBackend, _kept, packed
 from trine.backends.torch.emit import native
 from trine.backends.torch.export import module_source
 from trine.compiler.build import build
@@ -31,7 +32,7 @@ from trine.compiler.ops.optim import Adam, Sgd, Update
 from trine.compiler.ops.reduce import Mean, OneHot, Sum
 from trine.compiler.ops.resize import Resize
 from trine.compiler.ops.shape import Flip, Reshape, Transpose
-from trine.compiler.passes import Model, for_inference
+from trine.compiler.passes import Model, for_inference, freeze
 from trine.compiler.spec.reader import read_string
 from trine.runtime.session import open_source
 
@@ -466,3 +467,111 @@ def test_the_nearest_place_is_exact(before: int, size: int) -> None:
     assert ("F.interpolate" in BACKEND.source(Model(graph))) == (size == 64)
     found = BACKEND.compile(graph, BACKEND.state({}))({"x": np.arange(before, dtype=np.float32).reshape(1, 1, -1)})
     assert found["y"].reshape(-1).tolist() == [i * before // size for i in range(size)]
+
+
+# -- constant weights and memory -----------------------------------------------------------------
+
+
+def frozen(text: str, batch: int, monkeypatch: pytest.MonkeyPatch, least: int) -> tuple[Any, dict[str, Array], str]:
+    """A spec's frozen network on PyTorch, what it is fed, and its source, oneDNN called from `least` operations on."""
+    monkeypatch.setattr(packed, "CONV_FLOPS", least)
+    monkeypatch.setattr(packed, "LINEAR_FLOPS", least)
+    spec = read_string(text, "frozen.yaml")
+    graph = build(spec).graph
+    weights = {input_of(v).name: initialise(v, 0) for v in graph.by_role("param", "buffer")}
+    model, _ = for_inference(Model(graph, weights))
+    (x,) = model.graph.by_role("data")
+    feeds = {"x": np.random.default_rng(1).standard_normal((batch, *x.shape[1:])).astype(np.float32)}
+    run = BACKEND.compile(freeze(model), BACKEND.state({}))
+    expected = evaluate(graph.outputs.values(), {**weights, **feeds})
+    for found, wanted in zip(run(feeds).values(), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)  # float32, several layers
+    lowered = lower(run.graph, {"N": batch}, _kept, "torch")
+    return run, feeds, Program(lowered).source
+
+
+RESIDUAL = """
+spec: 1
+name: residual
+model:
+  inputs: {x: "float[3, 8, 8]"}
+  layers:
+    - conv: {filters: 8, kernel: 3, bias: false}
+    - batch_norm
+    - relu
+    - residual:
+        - conv: {filters: 8, kernel: 3}
+        - silu
+        - conv: {filters: 8, kernel: 3, groups: 2}
+    - relu
+    - flatten
+    - linear: 16
+    - gelu
+    - linear: 4
+    - relu
+    - linear: 3
+"""
+
+
+@pytest.mark.parametrize("least", [0, 10**12])
+def test_frozen_networks_by_onednn_and_without_it(least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kernel choice forced: the same numbers, and activations and additions in the kernels before them."""
+    _, _, source = frozen(RESIDUAL, 2, monkeypatch, least)
+    if least == 0:
+        assert source.count("_convolution_pointwise(") == 2  # with relu; with silu
+        assert source.count("_convolution_pointwise.binary(") == 1
+        assert source.count("_linear_pointwise(") == 3
+        assert not any(call in source for call in ("torch.relu", "relu_(", "F.gelu", "gelu_("))
+    else:
+        assert "mkldnn" not in source and source.count("_addmm_activation") == 2
+
+
+def test_queries_keys_and_values_are_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+spec: 1
+name: encoder
+model:
+  inputs: {x: "float[6, 8]"}
+  layers:
+    - attention: {heads: 2}
+    - linear: 3
+"""
+    _, _, source = frozen(text, 2, monkeypatch, 10**12)
+    assert source.count("F.linear") == 3  # all three, the one after attention, and the last
+
+
+def test_what_is_fed_and_what_is_kept_is_not_written_over() -> None:
+    x = hole("N", 4)
+    y = Exp()(x)
+    z = Tanh()(y)  # y is shown, z may take nobody's place
+    graph = Graph("g", (x,), {"y": y, "z": z * 2.0, "turned": Transpose((1, 0))(x) + 1.0})
+    fed = np.ones((3, 4), np.float32)
+    found = BACKEND.compile(graph, BACKEND.state({}))({"x": fed})
+    np.testing.assert_array_equal(fed, 1.0)
+    np.testing.assert_allclose(found["y"], np.exp(fed), rtol=1e-6)
+    np.testing.assert_allclose(found["z"], 2 * np.tanh(np.exp(fed)), rtol=1e-6)
+
+
+def test_memory_that_nobody_reads_again_is_written_over() -> None:
+    x = hole("N", 4)
+    wide = Reshape(("N", 2, 2))(Exp()(x))
+    graph = Graph("g", (x,), {"y": Tanh()(wide * wide) + 1.0})
+    source = Program(lower(graph, {"N": 3}, native, "torch")).source
+    assert source.count("_(") == 2  # tanh and the addition; a product with itself is made anew
+
+
+def test_kernels_of_convolutions_keep_their_shape_in_checkpoints() -> None:
+    """Channels go innermost in memory alone."""
+    weight = np.arange(2 * 3 * 3 * 3, dtype=np.float32).reshape(2, 3, 3, 3)
+    x, w = hole(1, 3, 5, 5), hole(2, 3, 3, 3, name="w", role="param")
+    state = BACKEND.state({"w": weight})
+    BACKEND.compile(Graph("g", (x, w), {"y": CONV(x, w)}), state)({"x": np.ones((1, 3, 5, 5), np.float32)})
+    assert not state.tensors["w"].is_contiguous()
+    found = state.read()["w"]
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, weight)
+    state.write({"w": weight[::-1]})
+    np.testing.assert_array_equal(state.read()["w"], weight[::-1])
+
+
+CONV = Conv((1, 1), ((1, 1), (1, 1)), (1, 1))

@@ -1,0 +1,163 @@
+"""Products with constant weights: the weights are laid out once, as the kernels of oneDNN and BLAS read them.
+
+Both are asked through PyTorch, by the operators that its own compiler calls for frozen networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ...compiler.ir import Const, DType, Value
+from ...compiler.ops.conv import Conv
+from ...compiler.ops.fused import FusedConv, FusedLinear
+from ...compiler.ops.linalg import Linear
+from ..source import Writer
+
+# Below these numbers of operations a call of oneDNN costs more than its kernels gain: a few microseconds each, and a
+# copy of the input into its own layout.
+CONV_FLOPS = 8_000_000
+LINEAR_FLOPS = 100_000_000
+
+# What oneDNN calls the activations, and which form of them.
+_ONEDNN = {
+    "": ("none", ""), "relu": ("relu", ""), "gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"),
+    "silu": ("swish", ""), "sigmoid": ("sigmoid", ""), "tanh": ("tanh", ""), "hard_swish": ("hardswish", ""),
+    "hard_sigmoid": ("hardsigmoid", ""),
+}  # fmt: skip
+# What `_addmm_activation` does after a product.
+_ADDMM = {"relu": "", "gelu": ", use_gelu=True"}
+
+
+class Pack(Protocol):
+    """Lays a weight out for a kernel; equal ones give equal results."""
+
+    def __call__(self, weight: Tensor) -> Tensor: ...
+
+
+class Packing(Writer):
+    """A writer that also collects how constants are laid out before the first run."""
+
+    def __init__(self, reserved: Sequence[str] = ()) -> None:
+        super().__init__(reserved)
+        self.packs: dict[str, tuple[Value, object, Pack]] = {}
+        self._known: dict[tuple[Value, object], str] = {}
+
+    def packed(self, weight: Value, pack: Pack, key: object, hint: str = "packed") -> str:
+        """The name of a constant laid out by `pack`, which `key` tells from others."""
+        if (weight, key) not in self._known:
+            name = self._known[weight, key] = self.names.make(hint)
+            self.packs[name] = (weight, key, pack)
+        return self._known[weight, key]
+
+
+def turned(weight: Tensor) -> Tensor:
+    """A matrix as its transpose, without a copy: BLAS reads either."""
+    return weight.t()
+
+
+def channels_last(weight: Tensor) -> Tensor:
+    """A kernel's weights with channels innermost; convolutions then leave their results so, too."""
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
+def _conv_pack(weight: Tensor, op: Conv, shape: Sequence[int]) -> Tensor:
+    pads = [low for low, _ in op.pads]
+    reorder = torch.ops.mkldnn._reorder_convolution_weight
+    packed: Tensor = reorder(weight, pads, list(op.stride), list(op.dilation), op.groups, list(shape))
+    return packed
+
+
+def _linear_pack(weight: Tensor, rows: int) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+    return packed
+
+
+def conv_of(v: Value) -> Conv:
+    """The convolution in a value that is one, with or without what follows it."""
+    assert isinstance(v.op, Conv | FusedConv)
+    return v.op if isinstance(v.op, Conv) else v.op.conv
+
+
+def packs_conv(v: Value) -> bool:
+    """Whether a convolution is worth oneDNN's own layout: two axes of space, constant weights, enough to do."""
+    op = conv_of(v)
+    x, weight = v.inputs[:2]
+    if not isinstance(weight.op, Const) or v.dtype is not DType.f32 or weight.rank != 4:
+        return False
+    even = all(low == high for low, high in op.pads)
+    known = not any(t.names for t in (x.type, v.type))
+    return even and known and v.type.numel() * 2 * weight.type.numel() // int(weight.shape[0]) >= CONV_FLOPS
+
+
+def conv(w: Packing, v: Value, a: Sequence[str]) -> str:
+    """A convolution with what follows it, by one call of oneDNN."""
+    op, (x, weight, *_) = conv_of(v), v.inputs
+    pack = partial(_conv_pack, op=op, shape=[int(d) for d in x.shape])
+    packed = w.packed(weight, pack, op)
+    bias = a[2] if len(a) > 2 else "None"
+    window = f"{[low for low, _ in op.pads]!r}, {list(op.stride)!r}, {list(op.dilation)!r}, {op.groups}"
+    activation = v.op.activation if isinstance(v.op, FusedConv) else ""
+    name, form = _ONEDNN[activation]
+    if len(a) > 3:
+        after = f"{name!r}, [], {form!r}" if activation else "None, [], None"
+        return (
+            f"torch.ops.mkldnn._convolution_pointwise.binary({a[0]}, {a[3]}, {packed}, {bias}, {window}, "
+            f"'add', None, {after})"
+        )
+    return f"torch.ops.mkldnn._convolution_pointwise({a[0]}, {packed}, {bias}, {window}, {name!r}, [], {form!r})"
+
+
+def fuses_conv(v: Value) -> bool:
+    """Whether oneDNN does what follows a convolution in the same pass: after an addition, relu alone."""
+    assert isinstance(v.op, FusedConv)
+    return packs_conv(v) and (len(v.inputs) < 4 or v.op.activation in ("", "relu"))
+
+
+def packs_linear(v: Value) -> bool:
+    """Whether a linear layer is worth oneDNN's own layout."""
+    x, weight = v.inputs[:2]
+    if not isinstance(weight.op, Const) or v.dtype is not DType.f32 or v.type.names or x.rank < 2:
+        return False
+    return 2 * v.type.numel() * int(weight.shape[1]) >= LINEAR_FLOPS
+
+
+def _adds_activation(v: Value) -> bool:
+    assert isinstance(v.op, FusedLinear)
+    plain = v.rank == 2 and len(v.inputs) == 3 and isinstance(v.inputs[1].op, Const)
+    return plain and v.op.activation in _ADDMM and not v.type.names
+
+
+def fuses_linear(v: Value) -> bool:
+    """Whether what follows a linear layer is done in the same call."""
+    assert isinstance(v.op, FusedLinear)
+    if packs_linear(v):
+        return len(v.inputs) < 4 or not v.op.activation
+    return _adds_activation(v)
+
+
+def linear(w: Packing, v: Value, a: Sequence[str]) -> str:
+    """A linear layer with constant weights, with what follows it."""
+    weight = v.inputs[1]
+    bias = a[2] if len(a) > 2 else None
+    activation = v.op.activation if isinstance(v.op, FusedLinear) else ""
+    if packs_linear(v):
+        rows = v.type.numel() // int(weight.shape[0])
+        packed = w.packed(weight, partial(_linear_pack, rows=rows), "linear")
+        name, form = _ONEDNN[activation]
+        if len(a) > 3:
+            return f"torch.ops.mkldnn._linear_pointwise.binary({a[0]}, {a[3]}, {packed}, {bias}, 'add')"
+        return f"torch.ops.mkldnn._linear_pointwise({a[0]}, {packed}, {bias}, {name!r}, [], {form!r})"
+    plain = w.packed(weight, turned, "turned", "turned")
+    if activation:
+        return f"torch._addmm_activation({bias}, {a[0]}, {plain}{_ADDMM[activation]})"
+    return f"torch.addmm({bias}, {a[0]}, {plain})" if bias else f"torch.mm({a[0]}, {plain})"
+
+
+def is_plain(v: Value) -> bool:
+    """Whether a linear layer multiplies a matrix by constant weights."""
+    return isinstance(v.op, Linear) and v.rank == 2 and isinstance(v.inputs[1].op, Const)

@@ -1,0 +1,261 @@
+"""A lowered graph of fixed sizes as the source of one function over `torch` and `aten`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ...compiler.analysis import dying, last_uses
+from ...compiler.ir import Array, Const, Graph, Input, Item, Value, input_of, order
+from ...compiler.ops import conv, elementwise, linalg, recurrent, reduce, shape
+from ...compiler.ops.optim import Adam, Sgd
+from ..executable import Run
+from ..source import Writer, hint_of
+from .emit import argument, write, write_over
+from .kernels import FUNCTIONS
+from .packed import Pack, Packing
+
+# Ops whose result may be a view of their first input.
+_VIEWS = (
+    shape.Reshape, shape.Transpose, shape.BroadcastTo, shape.Slice, shape.Split, shape.Pad, elementwise.Cast,
+    reduce.Sum, reduce.Mean, conv.Windows, Item,
+)  # fmt: skip
+# Views whose numbers may share a place: nothing may be written into them.
+_OVERLAPPING = (shape.BroadcastTo, conv.Windows)
+
+
+def tensor_of(array: Array) -> torch.Tensor:
+    """The array as a tensor, without a copy where torch can read it as it is."""
+    plain = np.asarray(array, order="C")
+    return torch.from_numpy(plain if plain.flags.writeable else plain.copy())
+
+
+class Program:
+    """A lowered graph of fixed sizes as the source of one function."""
+
+    def __init__(self, graph: Graph, packing: bool = True) -> None:
+        """`packing`: whether constant weights are laid out for kernels of the CPU."""
+        self.graph = graph
+        self.writer = (Packing if packing else Writer)(reserved=("torch", "F", "math", "device", *FUNCTIONS))
+        self.fed = [v for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
+        self.state = [v for v in graph.inputs if input_of(v).role in ("param", "buffer")]
+        self.fused = [v for v in order(graph.roots) if isinstance(v.op, Adam | Sgd)]
+        self.readers = Counter(x for v in order(graph.roots) for x in v.inputs) + Counter(graph.roots)
+        self.in_place: set[Value] = set()
+        self.source = self._write()
+
+    def _write(self) -> str:
+        w = self.writer
+        for v in (*self.fed, *self.state):
+            w.variables[v] = w.names.make(input_of(v).name)
+        fused = set(self.fused)
+        values = [
+            v
+            for v in order(self.graph.roots)
+            if not isinstance(v.op, Input | Const)
+            and v not in fused
+            and not (isinstance(v.op, Item) and v.inputs[0] in fused)
+        ]
+        known = set(values)
+        kept = [*self.graph.roots, *(x for v in self.fused for x in v.inputs)]
+        dead = dying(values, kept)
+        free = _Free(values, kept)
+        for v in values:
+            w.heading(v.origin)
+            state = self._written(v)
+            text = write_over(w, v, partial(free, v) if state is None else state.__eq__) or write(w, v)
+            w.variables[v] = w.names.make(hint_of(v))
+            w.line(f"{w.variables[v]} = {text}")
+            gone = [w.variables[x] for x in dead[v] if x in known]
+            if gone:
+                w.line(f"del {', '.join(gone)}")
+        outputs = ", ".join(f"{name!r}: {self._old(v)}" for name, v in self.graph.outputs.items())
+        self._write_updates(fused)
+        body = "\n    ".join([*w.lines, f"return {{{outputs}}}"])
+        return f"def run({', '.join(w.variables[v] for v in self.fed)}):\n    {body}\n"
+
+    def _written(self, v: Value) -> Value | None:
+        """The state that a value is written into at once: a cache that gets one more slice, read by nothing else."""
+        state = v.inputs[0] if isinstance(v.op, linalg.WriteSlice) else None
+        if state is None or not isinstance(state.op, Input) or self.graph.updates.get(state.op.name) is not v:
+            return None
+        if self.readers[state] > 1:
+            return None
+        self.in_place.add(v)
+        return state
+
+    def _write_updates(self, fused: set[Value]) -> None:
+        """Copy new state over old, once nothing reads the old; then the fused optimizer kernels."""
+        w = self.writer
+        pairs = []
+        for name, v in self.graph.updates.items():
+            if v in self.in_place or (isinstance(v.op, Item) and v.inputs[0] in fused):
+                continue
+            pairs.append((w.variables[self.graph.input(name)], self._old(v)))
+        grads = {v: f"like({self._old(v.inputs[1])}, {argument(w, v.inputs[0])})" for v in self.fused}
+        for target, text in pairs:
+            w.line(f"{target}.copy_({text})")
+        groups: dict[tuple[object, ...], list[Value]] = {}
+        for v in self.fused:
+            groups.setdefault((v.op, v.inputs[0].dtype, *v.inputs[-2:]), []).append(v)
+        for members in groups.values():
+            self._write_fused(members, [grads[v] for v in members])
+
+    def _old(self, v: Value) -> str:
+        """A value's variable; that of a copy where it may be a view of state that is about to change."""
+        text, base = argument(self.writer, v), _base(v)
+        if not isinstance(base.op, Input) or base.op.name not in self.graph.updates:
+            return text
+        copied = self.writer.names.make("old")
+        self.writer.line(f"{copied} = {text}.clone()")
+        return copied
+
+    def _write_fused(self, members: list[Value], grads: list[str]) -> None:
+        """One kernel call for all parameters that share an optimizer's settings."""
+        w, op = self.writer, members[0].op
+        count = len(members[0].inputs) - 2
+        columns = [grads if i == 1 else [argument(w, v.inputs[i]) for v in members] for i in range(count)]
+        lists = [f"[{', '.join(column)}]" for column in columns]
+        lr, step = (argument(w, x) for x in members[0].inputs[-2:])
+        if isinstance(op, Adam):
+            kernel = "_fused_adamw_" if op.decoupled else "_fused_adam_"
+            # The kernels count steps from one, in a tensor for each parameter.
+            steps = w.names.make("steps")
+            w.line(f"{steps} = [torch.full((), float({step}) + 1.0, device=device)] * {len(members)}")
+            w.line(
+                f"torch.ops.aten.{kernel}({', '.join(lists)}, [], {steps}, lr=float({lr}), beta1={op.beta1!r}, "
+                f"beta2={op.beta2!r}, weight_decay={op.decay!r}, eps={op.eps!r}, amsgrad=False, maximize=False)"
+            )
+            return
+        assert isinstance(op, Sgd)
+        momenta = lists[2] if op.momentum else "[]"
+        w.line(
+            f"torch.ops.aten._fused_sgd_({lists[0]}, {lists[1]}, {momenta}, weight_decay={op.decay!r}, "
+            f"momentum={op.momentum!r}, lr=float({lr}), dampening=0.0, nesterov={op.nesterov}, "
+            "maximize=False, is_first_step=False)"
+        )
+
+    def _lent(self) -> set[str]:
+        """The outputs that show state, what was fed, constants, or another output: they are copied."""
+        bases = {name: _base(v) for name, v in self.graph.outputs.items()}
+        count = Counter(bases.values())
+        return {n for n, b in bases.items() if isinstance(b.op, Input | Const) or b in self.in_place or count[b] > 1}
+
+    def load(self, tensors: Mapping[str, torch.Tensor], device: torch.device, layouts: Layouts) -> Run:
+        """The function, with its constants and state in place; arrays in, arrays out."""
+        namespace: dict[str, Any] = {"torch": torch, "F": F, "math": math, "device": device, **FUNCTIONS}
+        namespace |= {name: layouts.constant(array) for name, array in self.writer.constants.items()}
+        if isinstance(self.writer, Packing):
+            namespace |= {name: layouts.packed(*pack) for name, pack in self.writer.packs.items()}
+            for v in order(self.graph.roots):
+                _lay_out(v, tensors)
+        for v in self.state:
+            namespace[self.writer.variables[v]] = tensors[input_of(v).name]
+        # The source is our own: names are made by `Names`, everything else is a number or a table's text.
+        exec(compile(self.source, f"<{self.graph.name} on torch>", "exec"), namespace)
+        function = namespace["run"]
+        lent = self._lent()
+
+        def run(*arrays: Array) -> dict[str, Array]:
+            with torch.inference_mode():
+                found = function(*(tensor_of(a).to(device) for a in arrays))
+                return {name: _array(tensor, name in lent) for name, tensor in found.items()}
+
+        return run
+
+
+def _array(tensor: torch.Tensor, lent: bool) -> Array:
+    """A result as an array of its own, in row-major order."""
+    array: Array = np.ascontiguousarray(tensor.cpu().numpy()) if tensor.ndim else tensor.cpu().numpy()
+    return array.copy() if lent else array
+
+
+class Layouts:
+    """The constants of a graph as tensors, shared by its programs for several sizes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        # Arrays are held beside their tensors: their identity stays theirs.
+        self._constants: dict[int, tuple[Array, torch.Tensor]] = {}
+        self._packed: dict[object, torch.Tensor] = {}
+
+    def constant(self, array: Array) -> torch.Tensor:
+        if id(array) not in self._constants:
+            self._constants[id(array)] = array, torch.tensor(array, device=self.device)
+        return self._constants[id(array)][1]
+
+    def packed(self, weight: Value, key: object, pack: Pack) -> torch.Tensor:
+        assert isinstance(weight.op, Const)
+        if (weight, key) not in self._packed:
+            self._packed[weight, key] = pack(self.constant(weight.op.value.array))
+        return self._packed[weight, key]
+
+
+def _lay_out(v: Value, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Kernels of convolutions with channels innermost, and what optimizers keep beside them.
+
+    Done in place, since other programs share the state: its numbers and shapes stay the same.
+    """
+    if isinstance(v.op, conv.Conv) and v.rank == 4 and (weight := _held(v.inputs[1], tensors)) is not None:
+        _turn(weight, weight.contiguous(memory_format=torch.channels_last))
+    if isinstance(v.op, Adam | Sgd) and (weight := _held(v.inputs[0], tensors)) is not None:
+        for slot in v.inputs[2:-2]:
+            if (held := _held(slot, tensors)) is not None:
+                _turn(held, torch.empty_like(weight).copy_(held))
+
+
+def _held(v: Value, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """The tensor of a value that is state."""
+    return tensors.get(v.op.name) if isinstance(v.op, Input) else None
+
+
+def _turn(tensor: torch.Tensor, turned: torch.Tensor) -> None:
+    """Let a tensor have the memory of another that has its numbers."""
+    if turned.stride() != tensor.stride():
+        tensor.set_(turned.untyped_storage(), 0, turned.size(), turned.stride())
+
+
+class _Free:
+    """Whether a value's memory may be written over: its own, and not read again, by whatever name."""
+
+    def __init__(self, values: list[Value], kept: list[Value]) -> None:
+        self.place = {v: i for i, v in enumerate(values)}
+        last = last_uses(values, kept, lambda v: not isinstance(v.op, Input | Const) and _is_view(v))
+        self.last: dict[Value, int] = {}
+        for v in values:
+            base = _base(v)
+            self.last[base] = max(self.last.get(base, -1), last[v])
+
+    def __call__(self, reader: Value, x: Value) -> bool:
+        base = _base(x)
+        if isinstance(base.op, Input | Const) or self.last.get(base) != self.place[reader]:
+            return False
+        while x is not base:
+            if isinstance(x.op, _OVERLAPPING):
+                return False
+            x = x.inputs[0]
+        return True
+
+
+def _is_view(v: Value) -> bool:
+    """Whether a value may show the numbers of its first input.
+
+    Outputs of one op have memory of their own, but for pieces of one array, and states of recurrent layers.
+    """
+    if isinstance(v.op, Item):
+        return isinstance(v.inputs[0].op, shape.Split | recurrent.Recurrent | recurrent.Scan)
+    return isinstance(v.op, _VIEWS)
+
+
+def _base(v: Value) -> Value:
+    """What a view shows."""
+    while not isinstance(v.op, Input | Const) and _is_view(v):
+        v = v.inputs[0]
+    return v
