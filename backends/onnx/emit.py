@@ -124,6 +124,14 @@ def _sum(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("ReduceSum", [a[0], em.integers(axes)], hint_of(v), keepdims=1)
 
 
+def _mean(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """Over all positions it is a pooling, which is done in the layout of the convolutions before it."""
+    axes, x = [axis % v.rank for axis in cast(reduce.Mean, v.op).axes], v.inputs[0]
+    if axes == list(range(2, x.rank)) and x.rank in (3, 4, 5) and x.dtype is DType.f32:
+        return em.node("GlobalAveragePool", a, hint_of(v))
+    return em.node("ReduceMean", [a[0], em.integers(axes)], hint_of(v), keepdims=1)
+
+
 def _max(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("ReduceMax", [a[0], em.integers([cast(reduce.Max, v.op).axis])], hint_of(v), keepdims=1)
 
@@ -306,6 +314,7 @@ EMIT: dict[type[Op], Write] = {
     s.Transpose: _with("Transpose", lambda op: {"perm": list(op.axes)}),
     s.Concat: _with("Concat", lambda op: {"axis": op.axis}),
     r.Sum: _sum,
+    r.Mean: _mean,
     r.Max: _max,
     r.ArgMax: _with("ArgMax", lambda op: {"axis": op.axis, "keepdims": 1}),
     r.CumSum: _cum_sum,
@@ -363,6 +372,8 @@ def native(value: Value) -> bool:
         return True
     if isinstance(op, _FLOAT32_ONLY) and value.types[0].dtype is not DType.f32:
         return False
+    if isinstance(op, r.Mean):
+        return bool(op.axes) and 0 not in value.inputs[0].shape
     if isinstance(op, c.ConvWeightGrad):
         return not value.inputs[0].type.names
     if isinstance(op, c.ConvInputGrad):

@@ -93,6 +93,16 @@ class Emitter:
         for old, name in copies:
             self.add("Identity", [new.get(old, old)], [name])
 
+    def live(self, names: Iterable[str]) -> tuple[list[NodeProto], dict[str, Array]]:
+        """The nodes and initializers that what is called `names` is made of."""
+        read = set(names)
+        kept = []
+        for node in reversed(self.nodes):
+            if not read.isdisjoint(node.output):
+                read.update(node.input)
+                kept.append(node)
+        return kept[::-1], {name: array for name, array in self.initializers.items() if name in read}
+
     def constant(self, array: Array, hint: str = "c") -> str:
         """The name of an initializer; equal small arrays share one, and so does one large array with itself."""
         if array.nbytes > Frozen.LARGE:

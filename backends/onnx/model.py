@@ -51,19 +51,20 @@ def skeleton(graph: Graph, weights: Mapping[str, Array]) -> tuple[onnx.ModelProt
         if not isinstance(v.op, Input):
             write(em, v)
     em.call([(em.written[v], name) for name, v in zip(names, graph.roots, strict=True)])
+    nodes, constants = em.live(names)
     held = [name for v in graph.inputs if (name := input_of(v).name) in weights]
     proto = helper.make_graph(
-        em.nodes,
+        nodes,
         graph.name,
         [_declared(input_of(v).name, v.type) for v in inputs],
         [_declared(name, v.type) for name, v in zip(names, graph.roots, strict=True)],
     )
-    opset = ATTENTION_OPSET if any(node.op_type == "Attention" for node in em.nodes) else OPSET
-    domains = {"": opset} | {node.domain: 1 for node in em.nodes if node.domain}
+    opset = ATTENTION_OPSET if any(node.op_type == "Attention" for node in nodes) else OPSET
+    domains = {"": opset} | {node.domain: 1 for node in nodes if node.domain}
     imports = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
     model = helper.make_model(proto, opset_imports=imports, producer_name="trine")
     model.ir_version = IR_VERSION
-    return model, {name: np.asarray(weights[name], order="C") for name in held} | em.initializers
+    return model, {name: np.asarray(weights[name], order="C") for name in held} | constants
 
 
 def _declared(name: str, t: Type) -> onnx.ValueInfoProto:
