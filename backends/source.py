@@ -16,13 +16,16 @@ class Names:
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         self.taken = set(reserved) | set(keyword.kwlist)
+        # The number that the next name of a kind is tried with: all below are taken.
+        self._next: dict[str, int] = {}
 
     def make(self, hint: str) -> str:
         base = re.sub(r"\W", "_", hint, flags=re.ASCII) or "x"
         base = f"x{base}" if base[0].isdigit() else base
-        name, n = base, 2
+        name, n = base, self._next.get(base, 2)
         while name in self.taken:
             name, n = f"{base}_{n}", n + 1
+        self._next[base] = n
         self.taken.add(name)
         return name
 

@@ -420,6 +420,11 @@ def _attention() -> Iterator[Sample]:
                 yield s(a.AttentionWeights(0.4, causal, window), q, kv, *extras, grad=1)
     yield s(a.Attention(1.0), f(1, 4, 2, 4), f(1, 2, 5, 4), f(1, 2, 5, 3), grad=1)
     yield s(a.Attention(1.0, True), f(1, 6, 3, 2), f(1, 2, 3, 2), f(1, 2, 3, 2), grad=1)
+    step = f(2, 1, 12), f(2, 1, 6), f(2, 1, 4), f(2, 2, 5, 3), f(2, 2, 5, 2)
+    for at, window, extras in ((0, None, ()), (2, None, ()), (4, 2, (f(1, 4, 1, 5),))):
+        yield s(a.CachedAttention(0.4, window), *step, np.asarray(at), *extras, grad=1)
+    even = f(2, 1, 32), f(2, 1, 16), f(2, 1, 16), f(2, 2, 5, 8), f(2, 2, 5, 8)
+    yield s(a.CachedAttention(0.4), *even, np.asarray(3), grad=0)
     yield s(a.Rotary(), f(2, 3, 4, 6), np.arange(4.0))
     yield s(a.Rotary(100.0), f(3, 2), np.arange(3.0) + 5)
     yield s(a.Sinusoids(6), np.arange(4.0))

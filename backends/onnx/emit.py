@@ -6,101 +6,38 @@ adjoint) is first put in terms of others: see `prepare`.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Container, Sequence
 from typing import Any, cast
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from ...compiler.ir import Array, Const, Dim, DType, Graph, Item, Op, Origin, Value
-from ...compiler.ops import activations, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
-from ..source import Names, hint_of
+from ...compiler.ir import Const, DType, Input, Item, Op, Value
+from ...compiler.ops import activations, attention, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
+from ..source import hint_of
+from . import convolution
+from .emitter import ELEMENTS, Emitter, Write
 
 OPSET = 20
 IR_VERSION = 10
 
-ELEMENTS = {
-    DType.f64: TensorProto.DOUBLE, DType.f32: TensorProto.FLOAT, DType.f16: TensorProto.FLOAT16,
-    DType.i64: TensorProto.INT64, DType.i32: TensorProto.INT32, DType.i8: TensorProto.INT8,
-    DType.u8: TensorProto.UINT8, DType.boolean: TensorProto.BOOL,
-}  # fmt: skip
-
-# How a value is written: the name of its output, or the names of its outputs.
-Write = Callable[["Emitter", Value, Sequence[str]], "str | list[str]"]
+# `Attention` came with this one. Files keep to the older, which more runtimes read; sessions of ours need not.
+ATTENTION_OPSET = 23
 
 
-class Emitter:
-    """Collects nodes and initializers while values are written in order."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.names = Names()
-        self.nodes: list[NodeProto] = []
-        self.initializers: list[TensorProto] = []
-        self.written: dict[Value, str] = {}
-        self.outputs: dict[Value, list[str]] = {}
-        self.origins: dict[str, Origin] = {}
-        self._constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
-
-    def node(self, kind: str, inputs: Iterable[str], hint: str = "", **attributes: Any) -> str:
-        """Add a node with one output; its name."""
-        return self.node_of_several(kind, inputs, hint, 1, **attributes)[0]
-
-    def node_of_several(
-        self, kind: str, inputs: Iterable[str], hint: str, outputs: int, **attributes: Any
-    ) -> list[str]:
-        """Add a node with several outputs; their names."""
-        made = [self.names.make(hint or kind.lower()) for _ in range(outputs)]
-        self.nodes.append(helper.make_node(kind, list(inputs), made, name=made[0], **attributes))
-        return made
-
-    def constant(self, array: Array, hint: str = "c") -> str:
-        """The name of an initializer; equal arrays share one."""
-        plain = np.asarray(array, order="C")
-        key = (plain.dtype.str, hashlib.sha256(plain.tobytes()).digest(), plain.shape)
-        if key not in self._constants:
-            name = self.names.make(hint)
-            self.initializers.append(numpy_helper.from_array(plain, name))
-            self._constants[key] = name
-        return self._constants[key]
-
-    def integers(self, numbers: Iterable[int]) -> str:
-        return self.constant(np.asarray(list(numbers), np.int64), "shape")
-
-    def size(self, dim: str) -> str:
-        """The size of a named dim, as a tensor [1] of int64: read off an input that has it."""
-        for v in self.graph.inputs:
-            if dim in v.type.shape:
-                axis = v.type.shape.index(dim)
-                return self.node("Shape", [self.written[v]], dim, start=axis, end=axis + 1)
-        raise KeyError(dim)
-
-    def shape(self, dims: Sequence[Dim]) -> str:
-        """A shape as a tensor of int64, named dims worked out when it runs."""
-        if not any(isinstance(d, str) for d in dims):
-            return self.integers(cast(Sequence[int], dims))
-        parts = [self.size(d) if isinstance(d, str) else self.integers([d]) for d in dims]
-        return self.node("Concat", parts, "shape", axis=0)
-
-    def write(self, v: Value) -> None:
-        """Write a value whose inputs were written."""
-        before = len(self.nodes)
-        self._write(v)
-        if v.origin is not None:
-            self.origins |= {node.name: v.origin for node in self.nodes[before:]}
-
-    def _write(self, v: Value) -> None:
-        if isinstance(v.op, Const):
-            self.written[v] = self.constant(v.op.value.array)
-        elif isinstance(v.op, Item):
-            self.written[v] = self.outputs[v.inputs[0]][v.op.index]
+def write(em: Emitter, v: Value) -> None:
+    """Write a value whose inputs were written."""
+    if isinstance(v.op, Const):
+        em.written[v] = em.constant(v.op.value.array)
+    elif isinstance(v.op, Item):
+        em.written[v] = em.outputs[v.inputs[0]][v.op.index]
+    else:
+        made = EMIT[type(v.op)](em, v, [em.written[x] for x in v.inputs])
+        if isinstance(made, str):
+            em.written[v] = made
         else:
-            made = EMIT[type(v.op)](self, v, [self.written[x] for x in v.inputs])
-            if isinstance(made, str):
-                self.written[v] = made
-            else:
-                self.outputs[v] = made
+            em.outputs[v] = made
 
 
 def _node(kind: str, **fixed: Any) -> Write:
@@ -118,7 +55,7 @@ def _reshape(em: Emitter, v: Value, a: Sequence[str]) -> str:
     if not named:
         return em.node("Reshape", [a[0], em.shape(v.shape)], hint_of(v), allowzero=int(0 in v.shape))
     if len(named) == 1 and 0 not in v.shape:
-        return em.node("Reshape", [a[0], em.integers(-1 if isinstance(d, str) else d for d in v.shape)], hint_of(v))
+        return em.node("Reshape", [a[0], em.open_shape(v.shape)], hint_of(v))
     kept = all(not isinstance(d, str) or (i < x.rank and x.shape[i] == d) for i, d in enumerate(v.shape))
     if kept and 0 not in v.shape:
         return em.node("Reshape", [a[0], em.integers(0 if isinstance(d, str) else d for d in v.shape)], hint_of(v))
@@ -187,6 +124,14 @@ def _sum(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("ReduceSum", [a[0], em.integers(axes)], hint_of(v), keepdims=1)
 
 
+def _mean(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """Over all positions it is a pooling, which is done in the layout of the convolutions before it."""
+    axes, x = [axis % v.rank for axis in cast(reduce.Mean, v.op).axes], v.inputs[0]
+    if axes == list(range(2, x.rank)) and x.rank in (3, 4, 5) and x.dtype is DType.f32:
+        return em.node("GlobalAveragePool", a, hint_of(v))
+    return em.node("ReduceMean", [a[0], em.integers(axes)], hint_of(v), keepdims=1)
+
+
 def _max(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("ReduceMax", [a[0], em.integers([cast(reduce.Max, v.op).axis])], hint_of(v), keepdims=1)
 
@@ -195,12 +140,21 @@ def _cum_sum(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("CumSum", [a[0], em.constant(np.asarray(cast(reduce.CumSum, v.op).axis, np.int64))], hint_of(v))
 
 
+# From so many rows on, a bias is cheaper in the product than in a node of its own.
+ROWS = 8
+
+
 def _linear(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """A product of matrices that adds its bias itself; of few rows in more than two axes, one node for each."""
     x, weight, *bias = a
     if v.rank == 2:
         return em.node("Gemm", [x, weight, *bias], hint_of(v), transB=1)
-    y = em.node("MatMul", [x, em.node("Transpose", [weight], perm=[1, 0])], hint_of(v))
-    return em.node("Add", [y, bias[0]], hint_of(v)) if bias else y
+    if not bias or (not v.type.names and math.prod(map(int, v.shape[:-1])) < ROWS):
+        y = em.node("MatMul", [x, em.node("Transpose", [weight], perm=[1, 0])], hint_of(v))
+        return em.node("Add", [y, bias[0]], hint_of(v)) if bias else y
+    rows = em.node("Reshape", [x, em.integers([-1, int(v.inputs[1].shape[1])])])
+    product = em.node("Gemm", [rows, weight, *bias], hint_of(v), transB=1)
+    return em.node("Reshape", [product, em.open_shape(v.shape)], hint_of(v))
 
 
 def _linear_weight_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
@@ -208,6 +162,13 @@ def _linear_weight_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
     if v.inputs[0].rank > 2:
         g, x = (em.node("Reshape", [t, em.integers([-1, int(d)])]) for t, d in zip(a, v.shape, strict=True))
     return em.node("Gemm", [g, x], hint_of(v), transA=1)
+
+
+def _write_slice(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    x, new, _ = v.inputs
+    places = em.node("Expand", [em.node("Reshape", [a[2], em.integers([1] * x.rank)]), em.shape(new.shape)])
+    axis = cast(linalg.WriteSlice, v.op).axis
+    return em.node("ScatterElements", [a[0], places, a[1]], hint_of(v), axis=axis)
 
 
 def _scatter_add(em: Emitter, v: Value, a: Sequence[str]) -> str:
@@ -224,60 +185,6 @@ def _scatter_add(em: Emitter, v: Value, a: Sequence[str]) -> str:
     summed = em.node("ScatterND", [empty, places, slices], hint_of(v), reduction="add")
     back = [*range(1, axis + 1), 0, *range(axis + 1, v.rank)]
     return summed if axis == 0 else em.node("Transpose", [summed], perm=back)
-
-
-def _window(op: Any, rank: int) -> dict[str, Any]:
-    pads = [low for low, _ in op.pads] + [high for _, high in op.pads]
-    return {"strides": list(op.stride), "pads": pads, "dilations": list(getattr(op, "dilation", [1] * rank))}
-
-
-def _conv(em: Emitter, v: Value, a: Sequence[str]) -> str:
-    op = cast(conv.Conv, v.op)
-    return em.node("Conv", a, hint_of(v), group=op.groups, **_window(op, len(op.stride)))
-
-
-def _conv_input_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
-    op = cast(conv.ConvInputGrad, v.op)
-    extra = output_padding(v)
-    return em.node("ConvTranspose", a, hint_of(v), group=op.groups, output_padding=extra, **_window(op, len(op.stride)))
-
-
-def output_padding(v: Value) -> list[int]:
-    """How far beyond the last window each axis of a `ConvInputGrad` reaches; an axis without a size is kept."""
-    op = cast(conv.ConvInputGrad, v.op)
-    g, weight = v.inputs
-    extra = []
-    for i, (size, s, (low, high), d) in enumerate(zip(op.size, op.stride, op.pads, op.dilation, strict=True)):
-        if isinstance(size, str):
-            extra.append(0)
-            continue
-        reached = (int(g.shape[2 + i]) - 1) * s + d * (int(weight.shape[2 + i]) - 1) + 1 - low - high
-        extra.append(size - reached)
-    return extra
-
-
-def _conv_weight_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
-    """A convolution of x by g with batch and channels exchanged, strides and dilations too."""
-    op = cast(conv.ConvWeightGrad, v.op)
-    rank = len(op.stride)
-    swap = [1, 0, *range(2, rank + 2)]
-    x, g = (em.node("Transpose", [t], perm=swap) for t in (a[1], a[0]))
-    window = _window(op, rank)
-    full = em.node("Conv", [x, g], strides=list(op.dilation), pads=window["pads"], dilations=list(op.stride))
-    axes = range(2, rank + 2)
-    ends = [em.integers(n) for n in ([0] * rank, [int(k) for k in op.size], axes)]
-    return em.node("Transpose", [em.node("Slice", [full, *ends])], hint_of(v), perm=swap)
-
-
-def _pool(kind: str) -> Write:
-    def write(em: Emitter, v: Value, a: Sequence[str]) -> str:
-        op = cast(Any, v.op)
-        window = _window(op, len(op.kernel))
-        window.pop("dilations")
-        extra = {"count_include_pad": int(op.count_pads)} if kind == "AveragePool" else {}
-        return em.node(kind, a, hint_of(v), kernel_shape=list(op.kernel), **window, **extra)
-
-    return write
 
 
 def _resize(em: Emitter, v: Value, a: Sequence[str]) -> str:
@@ -308,6 +215,30 @@ def _group_norm(em: Emitter, v: Value, a: Sequence[str]) -> str:
     return em.node("Add", [em.node("Mul", [y, scale]), shift], hint_of(v))
 
 
+def _attention(em: Emitter, v: Value, a: Sequence[str]) -> str:
+    """What is added or may be seen has, for ONNX Runtime, the last two axes of the scores."""
+    op = cast(attention.Attention, v.op)
+    q, k, _, *extras = v.inputs
+    mask = list(a[3:])
+    for i, x in enumerate(extras):
+        if x.shape[-2:] != (q.shape[2], k.shape[2]):
+            mask[i] = em.node("Expand", [mask[i], em.shape((*x.shape[:-2], q.shape[2], k.shape[2]))])
+    return em.node("Attention", [*a[:3], *mask], hint_of(v), scale=op.scale, is_causal=int(op.causal))
+
+
+def _cached_attention(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
+    """ONNX Runtime's own operator: where keys and values come from the memory that they go to, it moves nothing."""
+    op = cast(attention.CachedAttention, v.op)
+    q, _, _, keys, *_ = v.inputs
+    at = em.node("Cast", [em.node("Reshape", [a[5], em.integers([1])])], to=TensorProto.INT32)
+    rows = em.node("Expand", [at, em.shape(q.shape[:1])])
+    total = em.node("Add", [em.node("Cast", [a[5]], to=TensorProto.INT32), em.constant(np.asarray(1, np.int32))])
+    return em.node_of_several(
+        "com.microsoft::GroupQueryAttention", [*a[:5], rows, total], hint_of(v), 3,
+        num_heads=op.heads(q.type, keys.type), kv_num_heads=int(keys.shape[1]), scale=op.scale,
+    )  # fmt: skip
+
+
 # The order of ONNX's gates in that of ours.
 _GATES = {recurrent.Lstm: (0, 3, 1, 2), recurrent.Gru: (1, 0, 2), recurrent.Rnn: (0,)}
 
@@ -328,7 +259,9 @@ def _recurrent(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
     if len(rest) > scan.states:
         real = em.node("Cast", [rest[-1]], to=TensorProto.INT32)
         lengths = em.node("ReduceSum", [real, em.integers([1])], keepdims=0)
-    first = [em.node("Unsqueeze", [state, axis]) for state in rest[: scan.states]]
+    begun = v.inputs[-len(rest) :][: scan.states]
+    at_zero = all(_is_zero(state) for state in begun)
+    first = [] if at_zero else [em.node("Unsqueeze", [state, axis]) for state in rest[: scan.states]]
     kind = {recurrent.Lstm: "LSTM", recurrent.Gru: "GRU", recurrent.Rnn: "RNN"}[type(op)]
     extra: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" else {}
     if isinstance(op, recurrent.Rnn):
@@ -337,13 +270,26 @@ def _recurrent(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
         kind, [em.node("Transpose", [x], perm=[1, 0, 2]), *gates, biases, lengths, *first], hint_of(v),
         1 + scan.states, hidden_size=units, direction="reverse" if op.reverse else "forward", **extra,
     )  # fmt: skip
-    y = em.node("Transpose", [em.node("Squeeze", [y, em.integers([1])])], perm=[1, 0, 2])
-    last = [em.node("Squeeze", [state, axis]) for state in last]
-    if lengths:
-        # a row without steps keeps its first state, where ONNX has zeros
-        some = em.node("Cast", [em.node("Unsqueeze", [lengths, em.integers([1])])], to=TensorProto.BOOL)
-        last = [em.node("Where", [some, state, begun]) for state, begun in zip(last, rest, strict=False)]
-    return [y, *last]
+    found = []
+    for i, state in enumerate([y, *last]):
+        if not em.is_read(v, i):
+            found.append("")
+        elif i == 0:
+            found.append(em.node("Transpose", [em.node("Squeeze", [y, em.integers([1])])], perm=[1, 0, 2]))
+        elif at_zero or not lengths:
+            found.append(em.node("Squeeze", [state, axis]))
+        else:
+            # a row without steps keeps its first state, where ONNX has zeros
+            some = em.node("Cast", [em.node("Unsqueeze", [lengths, em.integers([1])])], to=TensorProto.BOOL)
+            found.append(em.node("Where", [some, em.node("Squeeze", [state, axis]), rest[i - 1]]))
+    return found
+
+
+def _is_zero(x: Value) -> bool:
+    """Whether x is known to be zero everywhere."""
+    if isinstance(x.op, Const):
+        return not x.op.value.array.any()
+    return isinstance(x.op, shape.BroadcastTo) and _is_zero(x.inputs[0])
 
 
 def _gates(em: Emitter, weight: str, units: int, order: Sequence[int]) -> str:
@@ -368,6 +314,7 @@ EMIT: dict[type[Op], Write] = {
     s.Transpose: _with("Transpose", lambda op: {"perm": list(op.axes)}),
     s.Concat: _with("Concat", lambda op: {"axis": op.axis}),
     r.Sum: _sum,
+    r.Mean: _mean,
     r.Max: _max,
     r.ArgMax: _with("ArgMax", lambda op: {"axis": op.axis, "keepdims": 1}),
     r.CumSum: _cum_sum,
@@ -375,8 +322,11 @@ EMIT: dict[type[Op], Write] = {
     r.LogSoftmax: _with("LogSoftmax", lambda op: {"axis": op.axis}),
     lin.MatMul: _node("MatMul"), lin.Linear: _linear, lin.LinearWeightGrad: _linear_weight_grad,
     lin.Gather: _with("Gather", lambda op: {"axis": op.axis}), lin.ScatterAdd: _scatter_add,
-    c.Conv: _conv, c.ConvInputGrad: _conv_input_grad, c.ConvWeightGrad: _conv_weight_grad,
-    c.MaxPool: _pool("MaxPool"), c.AvgPool: _pool("AveragePool"),
+    lin.WriteSlice: _write_slice,
+    c.Conv: convolution.conv, c.ConvInputGrad: convolution.input_grad, c.ConvWeightGrad: convolution.weight_grad,
+    c.MaxPool: convolution.pool("MaxPool"), c.AvgPool: convolution.pool("AveragePool"),
+    c.MaxPoolGrad: convolution.max_pool_grad,
+    attention.Attention: _attention, attention.CachedAttention: _cached_attention,
     rec.Lstm: _recurrent, rec.Gru: _recurrent, rec.Rnn: _recurrent,
     resize.Resize: _resize,
     act.Relu: _node("Relu"), act.Sigmoid: _node("Sigmoid"),
@@ -392,17 +342,46 @@ _FLOAT32_ONLY = (
 )  # fmt: skip
 
 
-def native(value: Value) -> bool:
-    """Whether ONNX Runtime runs a value's op as it is."""
+def native_here(value: Value, kept: Container[str] = ()) -> bool:
+    """Whether ONNX Runtime runs a value's op as it is; `kept` are the caches that it may write over."""
     op = value.op
+    if isinstance(op, attention.Attention):
+        short = any(x.rank < 2 for x in value.inputs[3:])
+        return value.dtype is DType.f32 and op.window is None and not short and len(value.inputs) < 5
+    if isinstance(op, attention.CachedAttention):
+        return _caches(value, kept)
+    return native(value)
+
+
+def _caches(value: Value, kept: Container[str]) -> bool:
+    """Whether `GroupQueryAttention` says the same: it leaves nothing behind the step where it copies a cache, and has
+    heads of one size, a multiple of eight."""
+    op = cast(attention.CachedAttention, value.op)
+    q, _, _, keys, values, *_ = value.inputs
+    same = keys.shape == values.shape and int(keys.shape[3]) % 8 == 0 and q.dtype is DType.f32 and q.shape[1] == 1
+    known = all(isinstance(x.op, Input) and x.op.name in kept for x in (keys, values))
+    return same and known and op.window is None and len(value.inputs) == 6
+
+
+def native(value: Value) -> bool:
+    """Whether files have a value's op as it is."""
+    op = value.op
+    if isinstance(op, attention.Attention | attention.CachedAttention):
+        return False
     if isinstance(op, Const | Item):
         return True
     if isinstance(op, _FLOAT32_ONLY) and value.types[0].dtype is not DType.f32:
         return False
-    if isinstance(op, c.ConvWeightGrad | c.ConvInputGrad):
-        return op.groups == 1 and _plain_transpose(value)
+    if isinstance(op, r.Mean):
+        return bool(op.axes) and 0 not in value.inputs[0].shape
+    if isinstance(op, c.ConvWeightGrad):
+        return not value.inputs[0].type.names
+    if isinstance(op, c.ConvInputGrad):
+        return convolution.padding_of_input_grad(value) is not None or convolution.plain_transpose(value)
     if isinstance(op, c.MaxPool | c.AvgPool):
         return value.rank == len(op.kernel) + 2
+    if isinstance(op, c.MaxPoolGrad):
+        return value.rank == len(op.kernel) + 2 and not value.type.names
     if isinstance(op, resize.Resize):
         return value.rank == len(op.size) + 2 and len(op.size) <= 3 and _resizes(value)
     return type(op) in EMIT or isinstance(op, c.Windows | c.Fold)
@@ -413,11 +392,3 @@ def _resizes(value: Value) -> bool:
     factors, and now and then one off for others."""
     op = cast(resize.Resize, value.op)
     return op.mode == "linear" or op.whole(value.inputs[0].type) is not None
-
-
-def _plain_transpose(value: Value) -> bool:
-    """Whether the window reaches the end within one stride, which is all `ConvTranspose` can say."""
-    op = value.op
-    if not isinstance(op, c.ConvInputGrad):
-        return True
-    return all(0 <= n < max(t, d) for n, t, d in zip(output_padding(value), op.stride, op.dilation, strict=True))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
 
-from ...compiler.ir import DType, Graph, Value, constant
+from ...compiler.ir import Dim, DType, Graph, Value, constant
 from ...compiler.ops import conv as c
 from ...compiler.ops import elementwise as e
 from ...compiler.ops import linalg as lin
@@ -84,10 +85,20 @@ def _taps(outs: int, kernel: int, stride: int, dilation: int) -> Value:
     return constant(np.arange(outs)[:, None] * stride + np.arange(kernel)[None, :] * dilation)
 
 
+def _apart(size: Sequence[Dim], kernel: Sequence[Dim], op: c.Windows | c.Fold) -> bool:
+    """Whether windows lie side by side and nothing is between or behind them: then they are but a view."""
+    once = tuple(kernel) == op.stride and all(d == 1 for d in op.dilation)
+    return once and all(not isinstance(n, str) and n % int(k) == 0 for n, k in zip(size, kernel, strict=True))
+
+
 def _windows(v: Value) -> Value:
     op = cast(c.Windows, v.op)
     x, rank = v.inputs[0], len(op.kernel)
     lead = x.rank - rank
+    if _apart(x.shape[lead:], op.kernel, op):
+        pairs = [n for i, k in enumerate(op.kernel) for n in (v.shape[lead + i], k)]
+        split = s.reshape(x, (*x.shape[:lead], *pairs))
+        return s.transpose(split, (*range(lead), *(lead + 2 * i + j for j in (0, 1) for i in range(rank))))
     for i, (k, s_, d) in enumerate(zip(op.kernel, op.stride, op.dilation, strict=True)):
         x = lin.Gather(lead + 2 * i)(x, _taps(int(v.shape[lead + i]), k, s_, d))
     axes = (*range(lead), *(lead + 2 * i for i in range(rank)), *(lead + 2 * i + 1 for i in range(rank)))
@@ -101,6 +112,8 @@ def _fold(v: Value) -> Value:
     kernel, outs = g.shape[lead + rank :], g.shape[lead : lead + rank]
     pairs = [axis for i in range(rank) for axis in (lead + i, lead + rank + i)]
     g = s.transpose(g, (*range(lead), *pairs))
+    if _apart(op.size, kernel, op):
+        return s.reshape(g, v.shape)
     for i in reversed(range(rank)):
         taps = _taps(int(outs[i]), int(kernel[i]), op.stride[i], op.dilation[i])
         g = lin.ScatterAdd(lead + 2 * i, (op.size[i],))(g, taps)

@@ -7,10 +7,9 @@ from typing import Literal
 from ..ir import DType, Init, Value, constant
 from ..ops import attention as ops
 from ..ops.conv import Conv
-from ..ops.elementwise import Abs, And, Cast, Less, Not
-from ..ops.linalg import Gather, Linear, WriteSlice
+from ..ops.elementwise import Abs, Cast
+from ..ops.linalg import Gather, Linear
 from ..ops.norm import Dropout
-from ..ops.reduce import Sum
 from ..ops.shape import BroadcastTo, Concat, reshape, transpose
 from ..spec.kinds import Positive, PositiveFloat, Share
 from ..spec.signatures import spec_type
@@ -61,32 +60,30 @@ def attention(
     if positions == "rotary" and size % 2:
         raise LayerError("`rotary` needs an even number of features in each head", argument="positions")
     source = x if context is None else context
-    q = _heads(_project(b, "query", x, heads * size, bias), heads)
-    k, v = (_heads(_project(b, name, source, groups * size, bias), groups) for name in ("key", "value"))
+    q = ops.split_heads(_project(b, "query", x, heads * size, bias), heads)
+    k, v = (ops.split_heads(_project(b, name, source, groups * size, bias), groups) for name in ("key", "value"))
     if positions == "rotary":
         at = b.positions(x)
         q, k = ops.Rotary(base)(q, at), ops.Rotary(base)(k, at)
-    extras = []
     if context is None and b.decoding is not None and b.stepping(x):
-        k, v, seen = _remembered(b, k, v, causal, window)
-        extras.append(seen)
-        if positions == "alibi":
-            extras.append(_alibi(heads, b.decoding.distances(), q.dtype))
-        op = ops.Attention(size**-0.5)
-    else:
-        mask = b.mask(source)
-        if mask is not None:
-            extras.append(reshape(mask, (mask.shape[0], 1, 1, mask.shape[1])))
-        if positions == "alibi":
-            extras.append(_alibi(heads, ops.distances(q.shape[2], k.shape[2]), q.dtype))
-        op = ops.Attention(size**-0.5, causal, window)
+        if not causal:
+            raise LayerError("only causal attention can go on step by step", argument="causal")
+        bias_of_steps = [_alibi(heads, b.decoding.distances(), q.dtype)] if positions == "alibi" else []
+        y = _next(b, ops.CachedAttention(size**-0.5, window), q, k, v, bias_of_steps)
+        return _project(b, "output", y, features, bias)
+    extras = []
+    mask = b.mask(source)
+    if mask is not None:
+        extras.append(reshape(mask, (mask.shape[0], 1, 1, mask.shape[1])))
+    if positions == "alibi":
+        extras.append(_alibi(heads, ops.distances(q.shape[2], k.shape[2]), q.dtype))
+    op = ops.Attention(size**-0.5, causal, window)
     if dropout and b.training:
         weights = op.weights(q, k, *extras)
         y = ops.attend(Dropout(dropout)(weights, b.random(weights.shape)), v)
     else:
         y = op(q, k, v, *extras)
-    y = transpose(y, (0, 2, 1, 3))
-    return _project(b, "output", reshape(y, (*y.shape[:2], heads * size)), features, bias)
+    return _project(b, "output", ops.join_heads(y), features, bias)
 
 
 def _checked(
@@ -128,32 +125,24 @@ def _project(b: Builder, name: str, x: Value, size: int, bias: bool) -> Value:
     return Linear()(x, weight, b.parameter(f"{name}.bias", (size,), Init("zeros"), decay=False))
 
 
-def _heads(x: Value, heads: int) -> Value:
-    """[N, T, heads * size] as [N, heads, T, size]."""
-    return transpose(reshape(x, (*x.shape[:2], heads, int(x.shape[2]) // heads)), (0, 2, 1, 3))
-
-
 def _alibi(heads: int, distance: Value, dtype: DType) -> Value:
     """What `alibi` adds to the scores, [1, heads, T, S]."""
     slopes = constant(ops.alibi_slopes(heads).reshape(1, heads, 1, 1), dtype)
     return -(Abs()(Cast(dtype)(distance)) * slopes)
 
 
-def _remembered(b: Builder, k: Value, v: Value, causal: bool, window: int | None) -> tuple[Value, Value, Value]:
-    """Keys and values of all steps so far, this one's added to them, and which of them may be seen."""
-    if not causal:
-        raise LayerError("only causal attention can go on step by step", argument="causal")
+def _next(b: Builder, op: ops.CachedAttention, q: Value, k: Value, v: Value, extras: list[Value]) -> Value:
+    """The attention of one step to all so far, whose keys and values it leaves to the next."""
     assert b.decoding is not None
-    kept = []
-    for name, new in (("key", k), ("value", v)):
-        full, held = b.remembered(f"cache.{name}", (*new.shape[:2], b.decoding.limit, new.shape[3]))
-        # the sum over an axis that is one long drops its name
-        kept.append(WriteSlice(2)(held, Sum((2,))(new), b.decoding.position))
-        b.remember(full, kept[-1])
-    seen = Not()(Less()(b.decoding.distances(), constant(0, DType.i64)))
-    if window is not None:
-        seen = And()(seen, Less()(b.decoding.distances(), constant(window, DType.i64)))
-    return kept[0], kept[1], seen
+    kept = [
+        b.remembered(f"cache.{name}", (*x.shape[:2], b.decoding.limit, x.shape[3]))
+        for name, x in (("key", k), ("value", v))
+    ]
+    flat = [ops.join_heads(x) for x in (q, k, v)]
+    y, *new = op(*flat, *(held for _, held in kept), b.decoding.position, *extras)
+    for (full, _), value in zip(kept, new, strict=True):
+        b.remember(full, value)
+    return y
 
 
 @layer

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..ir import Array, Dim, DType, IRError, Op, Type, Value, constant
 from .elementwise import Abs, Add, And, Cast, Cos, Less, Not, Sin, Where, broadcast, floating
-from .linalg import MatMul
-from .reduce import Softmax
-from .shape import Concat, Iota, Split, reshape, swap_last
+from .linalg import MatMul, WriteSlice
+from .reduce import Softmax, Sum
+from .shape import Concat, Iota, Split, reshape, swap_last, transpose
 
 # What the score of a key that may not be seen is: finite, so that a row without any key gives numbers.
 UNSEEN = -1e30
@@ -113,6 +113,62 @@ class Attention(Op):
 
     def flops(self, out: Type, q: Type, k: Type, v: Type, *extras: Type) -> int:
         return self.weights.flops(out, q, k) + 2 * out.numel() * Type(k.shape[2:3]).numel()
+
+
+class CachedAttention(Op):
+    """Attention of one step of a sequence to itself and the steps before it, whose keys and values are remembered.
+
+    q [N, 1, heads * d], k [N, 1, groups * d], v [N, 1, groups * e], the remembered keys [N, groups, S, d] and values
+    [N, groups, S, e], and the position of the step, i64[] -> [N, 1, heads * e], and the keys and values with those of
+    the step at its position. Further inputs are as those of `AttentionWeights`, and so is `window`.
+    """
+
+    scale: float
+    window: int | None = None
+
+    def type(
+        self, q: Type, k: Type, v: Type, keys: Type, values: Type, position: Type, *extras: Type
+    ) -> tuple[Type, Type, Type]:
+        if not q.rank == k.rank == v.rank == 3 or q.shape[:2] != k.shape[:2] or k.shape[:2] != v.shape[:2]:
+            raise IRError(f"cached attention: {q}, {k} and {v} are not of one step")
+        if position != Type((), DType.i64) or keys.rank != 4 or keys.shape[:3] != values.shape[:3]:
+            raise IRError(f"cached attention: keys {keys}, values {values}, position {position} do not fit")
+        for new, kept in ((k, keys), (v, values)):
+            if new.dtype != kept.dtype or new.shape[2] != int(kept.shape[1]) * int(kept.shape[3]):
+                raise IRError(f"cached attention: {new} is no step of {kept}")
+        wide = q.with_shape((q.shape[0], self.heads(q, keys), q.shape[1], keys.shape[3]))
+        y = Attention(self.scale).type(wide, keys, values, *extras)
+        return q.with_shape((*q.shape[:2], int(y.shape[1]) * int(y.shape[3]))), keys, values
+
+    @staticmethod
+    def heads(q: Type, keys: Type) -> int:
+        return int(q.shape[2]) // int(keys.shape[3])
+
+    def decompose(
+        self, q: Value, k: Value, v: Value, keys: Value, values: Value, position: Value, *extras: Value
+    ) -> tuple[Value, ...]:
+        distance = reshape(position, (1, 1, 1, 1)) - Iota((1, 1, 1, keys.shape[2]), 3)()
+        groups = int(keys.shape[1])
+        # the sum over an axis that is one long drops its name
+        keys, values = (
+            WriteSlice(2)(kept, split_heads(Sum((1,))(new), groups), position) for new, kept in ((k, keys), (v, values))
+        )
+        seen = Not()(Less()(distance, constant(0, DType.i64)))
+        if self.window is not None:
+            seen = And()(seen, Less()(distance, constant(self.window, DType.i64)))
+        wide = split_heads(q, self.heads(q.type, keys.type))
+        return join_heads(Attention(self.scale)(wide, keys, values, seen, *extras)), keys, values
+
+
+def split_heads(x: Value, heads: int) -> Value:
+    """[N, T, heads * size] as [N, heads, T, size]."""
+    return transpose(reshape(x, (*x.shape[:2], heads, int(x.shape[2]) // heads)), (0, 2, 1, 3))
+
+
+def join_heads(x: Value) -> Value:
+    """[N, heads, T, size] as [N, T, heads * size]."""
+    y = transpose(x, (0, 2, 1, 3))
+    return reshape(y, (*y.shape[:2], int(y.shape[2]) * int(y.shape[3])))
 
 
 def attend(weights: Value, v: Value) -> Value:

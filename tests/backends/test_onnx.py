@@ -16,16 +16,18 @@ import trine.compiler.training  # noqa: F401 (registers layers, losses, optimize
 from trine.backends.onnx import BACKEND, model_proto
 from trine.backends.onnx.emit import OPSET, native
 from trine.backends.onnx.prepare import prepare
+from trine.backends.onnx.running import in_place, runner
 from trine.compiler.build import build
 from trine.compiler.initialisers import initialise
 from trine.compiler.ir import DType, Graph, Input, Type, Value, constant, evaluate, input_of
+from trine.compiler.ops.attention import CachedAttention
 from trine.compiler.ops.conv import AvgPool, Conv, ConvInputGrad, MaxPool
 from trine.compiler.ops.elementwise import Cast, Erf, Tanh
 from trine.compiler.ops.linalg import Gather, Linear, ScatterAdd
 from trine.compiler.ops.reduce import Mean, OneHot, Sum
 from trine.compiler.ops.resize import Resize
 from trine.compiler.ops.shape import Flip, Iota, Reshape, Transpose
-from trine.compiler.passes import Model, for_inference
+from trine.compiler.passes import Model, for_inference, freeze
 from trine.compiler.rewrite import legalize
 from trine.compiler.spec.reader import read_string
 from trine.compiler.spec.registry import LAYERS
@@ -273,6 +275,83 @@ def test_the_error_function_of_float64() -> None:
     a = np.concatenate([np.linspace(-7, 7, 2001), [-1e300, -1e-300, 0.0, 1e-8, 30.0]])
     right = np.array([math.erf(n) for n in a])
     np.testing.assert_allclose(run({"x": a})["y"], right, rtol=0, atol=2e-15)
+
+
+def test_one_session_for_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph without state is made ready once; also a sequence of padding alone is what the reference says."""
+    made = []
+    monkeypatch.setattr(onnx_backend, "runner", lambda *args: made.append(runner(*args)) or made[-1])
+    model = from_spec("x: 'int[T]'", f"[{IDS}, {{attention: {{heads: 2, kv_heads: 1}}}}, {{mean: {{over: T}}}}]")
+    run = BACKEND.compile(freeze(model), BACKEND.state({}))
+    for rows, steps in ((2, 5), (3, 4), (1, 7)):
+        ids = np.arange(rows * steps).reshape(rows, steps) % 6
+        ids[0, 1:] = ids[-1, :] = -1
+        right = evaluate(model.graph.outputs.values(), dict(model.weights) | {"x": ids})
+        for mine, other in zip(run({"x": ids}).values(), right, strict=True):
+            np.testing.assert_allclose(mine, other, **CLOSE32)
+    assert len(made) == 1
+
+
+def test_caches_are_written_in_place() -> None:
+    """Steps of attention over caches that begin with numbers; then a graph that reads a cache besides."""
+    rng = np.random.default_rng(0)
+    step = [hole(2, 1, d, name=name) for name, d in (("q", 32), ("k", 16), ("v", 16))]
+    caches = [hole(2, 2, 6, 8, name=name, role="buffer") for name in ("keys", "values")]
+    position = hole(name="position", dtype=DType.i64)
+    y, keys, values = CachedAttention(0.3)(*step, *caches, position)
+    graph = Graph("g", (*step, *caches, position), {"y": y}, {"keys": keys, "values": values})
+    assert in_place(graph) == {"keys", "values"}
+    also = Graph("g", graph.inputs, {"y": y, "before": caches[0]}, graph.updates)
+    assert in_place(also) == {"values"}
+    arrays = {name: rng.normal(size=(2, 2, 6, 8)).astype(np.float32) for name in ("keys", "values")}
+    state = BACKEND.state(arrays)
+    runs = [(graph, BACKEND.compile(graph, state)), (also, BACKEND.compile(also, state))]
+    for at in range(6):
+        each, run = runs[at == 4]
+        feeds = {input_of(v).name: rng.normal(size=v.shape).astype(np.float32) for v in step}
+        feeds["position"] = np.asarray(at)
+        right = evaluate(each.roots, feeds | arrays)
+        for name, mine in zip(each.outputs, run(feeds).values(), strict=True):
+            np.testing.assert_allclose(mine, right[list(each.outputs).index(name)], **CLOSE32)
+        arrays = dict(zip(each.updates, right[len(each.outputs) :], strict=True))
+        for name, mine in state.read().items():
+            np.testing.assert_array_equal(mine, arrays[name])
+
+
+def test_what_is_returned_is_the_callers_own() -> None:
+    x, w = hole("N", 2), hole(2, name="w", role="buffer")
+    known = constant(np.ones(600), DType.f32)
+    outputs = {"x": x, "again": x, "y": x + 1.0, "known": known}
+    stateful = Graph("g", (x, w), {**outputs, "w": w}, {"w": w + 1.0})
+    for graph in (Graph("g", (x,), outputs), stateful):
+        run = BACKEND.compile(graph, BACKEND.state({"w": np.ones(2, np.float32)} if graph is stateful else {}))
+        fed = np.ones((3, 2), np.float32)
+        first = run({"x": fed})
+        for array in first.values():
+            array[...] = -5
+        fed[...] = 2
+        second = run({"x": fed[:, ::-1]})
+        assert {name: set(array.ravel()) for name, array in second.items()} == {
+            "x": {2}, "again": {2}, "y": {3}, "known": {1}, **({"w": {2}} if graph is stateful else {}),
+        }  # fmt: skip
+        assert all((array == -5).all() for array in first.values())
+
+
+def test_executables_share_a_state_that_changes_places() -> None:
+    """Two graphs that update different arrays, in any order, with a write from outside between."""
+    a, b = (hole(3, name=name, role="buffer", dtype=DType.f64) for name in "ab")
+    state = BACKEND.state({"a": np.zeros(3), "b": np.zeros(3)})
+    one = BACKEND.compile(Graph("one", (a, b), {"sum": a + b}, {"a": a + b + 1.0}), state)
+    two = BACKEND.compile(Graph("two", (a, b), {}, {"a": a * 2.0, "b": a + b}), state)
+    x, y = 0.0, 0.0
+    for step, run in enumerate((one, two, two, one, one, two, one)):
+        if step == 3:
+            x = 7.0
+            state.write({"a": np.full(3, x)})
+        found = run({})
+        assert run is two or found["sum"].tolist() == [x + y] * 3
+        x, y = (x + y + 1, y) if run is one else (2 * x, x + y)
+        assert {n: array.tolist() for n, array in state.read().items()} == {"a": [x] * 3, "b": [y] * 3}
 
 
 def test_state_is_copied_in_and_out() -> None:
