@@ -72,9 +72,9 @@ def main() -> None:
     if options.scaling:
         _scaling(options, found)
         return
+    names = [n for n in CONTESTANTS if n in {BASE, *options.against, *options.backends}]
     for task in options.task:
         for workload in workloads(task, options.workload, options.batch):
-            names = [n for n in CONTESTANTS if n in {BASE, *options.against, *options.backends}]
             taking = [n for n in names if CONTESTANTS[n].takes_part(task, workload)]
             cell = f"{task} {workload.key}"
             found.cells[cell] = measure(task, workload, [Entrant(n, n) for n in taking], options.rounds)

@@ -18,9 +18,10 @@ from .worker import Block, Entrant, work
 from .workloads import Workload
 
 # How far results may be from PyTorch's, of the largest. Float32 sums in another order: a larger difference is another
-# result. Losses go through four updates, whose steps begin as signs of gradients that rounding can turn. Accuracies of
-# `fit` are those of other first weights and another order of the rows.
-TOLERANCE = {"infer": 1e-3, "decode": 1e-3, "train": 1e-2, "fit": 0.2}
+# result. Losses come after updates that begin as signs of gradients, which rounding can turn, and batch norms over a
+# few rows make much of that: two settings of torch differ by 2 % in MobileNet. Accuracies of `fit` are those of other
+# first weights and another order of the rows.
+TOLERANCE = {"infer": 1e-3, "decode": 1e-3, "train": 5e-2, "fit": 0.2}
 # A block in which others took more of a core than this is repeated, so many times at most.
 DISTURBED, REPEATS = 0.15, 3
 ENDED = "its process ended"
