@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import compile, evaluate, load, train
     from .backends.base import BackendError
+    from .backends.threads import set_threads, threads
     from .compiler.spec.diagnostics import Diagnostic, SpecError
     from .runtime.checkpoints import ArtefactError
     from .runtime.data import DataError
@@ -38,6 +39,8 @@ __all__ = [
     "compile",
     "evaluate",
     "load",
+    "set_threads",
+    "threads",
     "train",
 ]
 
@@ -46,6 +49,8 @@ _HOMES = {
     "evaluate": ".api",
     "load": ".api",
     "train": ".api",
+    "set_threads": ".backends.threads",
+    "threads": ".backends.threads",
     "BackendError": ".backends.base",
     "Diagnostic": ".compiler.spec.diagnostics",
     "SpecError": ".compiler.spec.diagnostics",

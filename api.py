@@ -40,6 +40,7 @@ def train(
     set: overrides, as `["train.batch=64"]` or `{"train.batch": 64}`.
     data: columns by name for each split (`{"train": {...}, "test": {...}}`) instead of the spec's source;
         rows without a split of their own are split as the spec says.
+    backend: `numpy`, `torch`, `torch:cuda`, `onnx`, or `auto`: the one that is fastest on this network.
     Raises `SpecError`, `DataError`, `UsageError`, `TrainingError`, `ArtefactError`, `BackendError`.
     """
     from .runtime import session, specs
@@ -53,6 +54,10 @@ def load(path: str | Path, *, backend: str = "numpy") -> LoadedModel:
     """The trained model of a run; raises `ArtefactError` where there is none, or a corrupt one."""
     from .runtime import model
 
+    if backend == "auto":
+        from .runtime.choice import for_artefact
+
+        backend = for_artefact(path).backend
     return model.load(path, backend)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +13,7 @@ from rich.text import Text
 from .compiler.analysis import costs, parameters, peak_memory
 from .compiler.build import Applied, Network
 from .compiler.ir import Graph, Input, Value, input_of
+from .compiler.machine import Machine, Priced, time_text
 from .compiler.passes import Record
 from .compiler.spec.diagnostics import Report, Span
 from .compiler.spec.reader import Spec
@@ -22,6 +23,9 @@ from .compiler.spec.signatures import spec_type
 from .compiler.spec.source import Node
 from .compiler.structs import Struct
 from .compiler.training import decay_of, group_of
+
+if TYPE_CHECKING:
+    from .runtime.profile import Profile, StepTime
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -226,6 +230,101 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else "–"
 
 
+def costs_table(rows: Sequence[Priced], machine: Machine) -> Table:
+    """What each step should cost on a machine, whole batches at a time."""
+    table = _table("step", "FLOPs", "bytes moved", "estimated", "share", "from", right=COSTS)
+    whole = sum(row.seconds for row in rows)
+    for row in rows:
+        step, line = ("", "") if row.place is None else (row.place.step, _line(row.place.file, row.place.line))
+        share = f"{row.seconds / whole:.0%}" if whole else "–"
+        cells = _count(row.flops), _bytes(row.bytes), time_text(row.seconds), share
+        table.add_row(Text(step), *cells, Text(line, style="dim"))
+    table.add_section()
+    flops, size = sum(row.flops for row in rows), sum(row.bytes for row in rows)
+    table.add_row("total", _count(flops), _bytes(size), time_text(whole), "", "")
+    return table
+
+
+COSTS = ("FLOPs", "bytes moved", "estimated", "share")
+
+
+def _line(file: str, line: int) -> str:
+    return f"{file.rsplit('/', 1)[-1]}:{line}" if line else ""
+
+
+def machine_line(machine: Machine) -> str:
+    """Where the figures behind estimates come from."""
+    if machine.measured:
+        return f"machine: measured on {machine.about.get('processor', 'this processor')}, {_threads(machine.threads)}"
+    return f"machine: supposed, not measured (`trine bench --calibrate` does), {_threads(machine.threads)}"
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def machine_table(machine: Machine) -> Table:
+    """What was measured of a machine."""
+    columns = ["one thread"] if machine.threads == 1 else ["one thread", _threads(machine.threads)]
+    rates = [machine.one, machine.all][: len(columns)]
+    table = _table("measured", *columns, right=tuple(columns))
+    for i, (size, _) in enumerate(machine.one.products):
+        found = (f"{r.products[i][1] / 1e9:.3g} GFLOP/s" for r in rates)
+        table.add_row(f"matrix product of {size:.2g} FLOPs", *found)
+    for i, (size, _) in enumerate(machine.one.bandwidth):
+        found = (f"{r.bandwidth[i][1] / 1e9:.3g} GB/s" for r in rates)
+        table.add_row(f"memory, {_bytes(int(size))} in use", *found)
+    for name in machine.op:
+        words = f"{time_text(machine.op[name])} an op, {time_text(machine.call[name])} a call"
+        table.add_row(f"calls on {name}", words)
+    if machine.threads > 1:
+        table.add_row("an op gains by more threads from", time_text(machine.spread))
+    return table
+
+
+# -- bench ---------------------------------------------------------------------------------------
+
+
+TIMES = ("time", "share", "FLOP/s", "bytes/s", "roofline")
+
+
+def profile_table(profile: Profile) -> Table:
+    """The time of each step, how fast it ran, and how near to what the machine can do."""
+    table = _table("step", *TIMES, "from", right=TIMES)
+    for step in profile.steps:
+        line = Text(_line(step.file, step.line), style="dim")
+        table.add_row(Text(step.step), *_speed(step.seconds, step, profile.parts), line)
+    table.add_row("outside the steps", time_text(profile.outside), _share(profile.outside, profile.parts))
+    table.add_section()
+    table.add_row("a call", time_text(profile.seconds), "", *_speed(profile.seconds, profile.total, 0.0)[2:])
+    return table
+
+
+def _speed(seconds: float | None, step: StepTime, whole: float) -> tuple[str, ...]:
+    if not seconds:
+        return ("–",) * len(TIMES)
+    roofline = "–" if step.roofline is None else f"{step.roofline:.0%}"
+    rates = (f"{step.flops / seconds / 1e9:.3g} G", f"{step.bytes / seconds / 1e9:.3g} G")
+    return (time_text(seconds), _share(seconds, whole), *rates, roofline)
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.0%}" if whole else "–"
+
+
+def profile_lines(profile: Profile) -> list[str]:
+    """What was timed, and on what."""
+    sizes = ", ".join(f"{name} = {size}" for name, size in profile.sizes.items())
+    return [
+        f"{profile.name}: {profile.task} on {profile.backend}, {_threads(profile.threads)}, {sizes}; "
+        f"the median of {profile.calls} calls",
+        machine_line(profile.machine),
+    ]
+
+
+# -- passes, memory, support ----------------------------------------------------------------------
+
+
 def passes_table(records: Iterable[Record]) -> Table:
     table = _table("pass", "nodes", "FLOPs", "parameters", "ms", right=("nodes", "FLOPs", "parameters", "ms"))
     for r in records:
@@ -238,13 +337,16 @@ def _change(before: int, after: int) -> str:
     return f"{after:,}" if before == after else f"{before:,} → {after:,}"
 
 
-def memory_line(graph: Graph, batch: int) -> str:
-    """How much memory a run needs, where all sizes are known."""
+def memory_line(graph: Graph, batch: int, lowered: Graph, over: Callable[[Value], bool] | None = None) -> str:
+    """How much memory a run needs, where all sizes are known: its weights, and what a backend's ops leave between them.
+
+    over: see `peak_memory`.
+    """
     named = graph.names - {"N"}
     if named:
         return f"memory: unknown while {', '.join(sorted(named))} {'is' if len(named) == 1 else 'are'}"
     weights = sum(v.type.nbytes() for v in graph.by_role("param", "buffer"))
-    activations = _bytes(peak_memory(graph, {"N": batch}))
+    activations = _bytes(peak_memory(lowered, {"N": batch}, over=over))
     return f"memory: {_bytes(weights)} of weights, {activations} of activations for {batch} rows"
 
 

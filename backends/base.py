@@ -9,6 +9,8 @@ from typing import Protocol
 
 from ..compiler.ir import Array, Graph, Value
 from ..compiler.passes import Model
+from . import threads
+from .profiling import Segment
 
 NAMES = ("numpy", "torch", "onnx")
 
@@ -27,6 +29,9 @@ class Executable(Protocol):
     """A graph that runs: feeds in, outputs out; what the graph updates changes in its state."""
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
+
+    def profile(self, feeds: Mapping[str, Array], seconds: float) -> list[Segment]:
+        """What a call spends on each step of the spec, by calls that go on for about so many seconds together."""
 
 
 class Backend(Protocol):
@@ -71,5 +76,6 @@ def load(text: str) -> Backend:
         raise BackendError(
             f"the backend `{name}` needs the package `{error.name}`: pip install 'trine[{name}]'"
         ) from error
+    threads.loaded(name)
     backend: Backend = module.on_device(device) if device else module.BACKEND
     return backend

@@ -38,6 +38,7 @@ class Writer:
         self.lines: list[str] = []
         self.constants: dict[str, Array] = {}
         self.variables: dict[Value, str] = {}
+        self.headings: dict[str, Origin] = {}
         self._origin: Origin | None = None
 
     def line(self, text: str) -> None:
@@ -53,6 +54,7 @@ class Writer:
         self._origin = place
         where = f"  ({place.file.rsplit('/', 1)[-1]}:{place.line})" if place.line else ""
         text = "".join(c if c.isprintable() else "?" for c in f"{place.step}{where}")
+        self.headings[f"# {text}"] = place
         self.lines.append(f"# {text}")
 
     def constant(self, array: Array, hint: str = "c") -> str:

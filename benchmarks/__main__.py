@@ -1,111 +1,173 @@
-"""`python -m benchmarks [--workload mlp-b32,cnn-b32] [--task infer,train] [--rounds 7]`"""
+"""`python -m benchmarks`: measure, write the report, or compare with another commit."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 import os
-import platform
-import random
-import statistics
-from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from .contestants import BASE, CONTESTANTS, takes_part
-from .worker import work
-from .workloads import Workload, workloads
+from . import compare, report, results, scaling
+from .contestants import BACKENDS, BASE, CONTESTANTS, PEERS
+from .machine import machine
+from .measuring import measure
+from .results import Results, Row, ratio
+from .targets import notes, targets
+from .worker import Entrant
+from .workloads import CELLS, workloads
 
-# Float32 sums in another order: larger differences are another result.
-TOLERANCE = 1e-3
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+console = Console(width=110)
 
 
-def measure(workload: Workload, task: str, names: list[str], rounds: int) -> dict[str, dict[str, Any]]:
-    """The median seconds and the paired ratio to PyTorch of each contestant that gives its results."""
-    context = multiprocessing.get_context("spawn")
-    pipes: dict[str, Connection] = {}
-    processes = []
-    for name in names:
-        mine, theirs = context.Pipe()
-        process = context.Process(target=work, args=(name, workload, task, theirs), daemon=True)
-        process.start()
-        processes.append(process)
-        pipes[name] = mine
-    first = {name: pipe.recv() for name, pipe in pipes.items()}
-    found: dict[str, dict[str, Any]] = {n: {"error": r} for n, r in first.items() if isinstance(r, str)}
-    ready = [name for name in names if name not in found]
-    for name in ready:
-        off = float(np.abs(first[name] - first[BASE]).max() / max(np.abs(first[BASE]).max(), 1e-9))
-        found[name] = {"deviation": off} if off <= TOLERANCE else {"error": f"its result is off by {off:.1e}"}
-    running = [name for name in ready if "error" not in found[name]]
-    blocks: dict[str, list[float]] = {name: [] for name in running}
-    rng = random.Random(0)
-    for _ in range(rounds):
-        for name in rng.sample(running, len(running)):
-            pipes[name].send(True)
-            blocks[name].append(pipes[name].recv())
-    for name in running:
-        ratios = [base / own for base, own in zip(blocks[BASE], blocks[name], strict=True)]
-        found[name] |= {
-            "seconds": statistics.median(blocks[name]),
-            "ratio": statistics.median(ratios),
-            "blocks": blocks[name],
-        }
-    for name, pipe in pipes.items():
-        if name in running:
-            pipe.send(False)
-    for process in processes:
-        process.join(5)
+def names_of(known: Sequence[str]) -> Any:
+    """An argument of comma-separated names, each one that is known."""
+
+    def read(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"there is no `{name}`: expected of {', '.join(known)}")
+        return names
+
+    return read
+
+
+def parser() -> argparse.ArgumentParser:
+    networks = list(dict.fromkeys(name for cells in CELLS.values() for name in cells))
+    keys = list(dict.fromkeys(w.key for task in CELLS for w in workloads(task)))
+    found = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = found.add_argument
+    add("--workload", type=names_of([*networks, *keys]), default=[], help=f"of {', '.join(networks)}, or `cnn-b32`")
+    add("--task", type=names_of(list(CELLS)), default=list(CELLS), help=f"of {', '.join(CELLS)}")
+    add("--batch", type=lambda text: [int(n) for n in text.split(",")], default=[], help="other batch sizes: `1,32`")
+    add("--against", type=names_of(list(PEERS)), default=list(PEERS), help=f"of {', '.join(PEERS)}")
+    add("--backends", type=names_of(list(BACKENDS)), default=list(BACKENDS), help=f"of {', '.join(BACKENDS)}")
+    add("--threads", type=int, default=2, help="that each contestant may use (2)")
+    add("--wait-policy", choices=("passive", "active", "default"), default="passive", help="of OpenMP's threads")
+    add("--rounds", type=int, default=7, help="blocks of each contestant (7)")
+    add("--json", type=Path, metavar="FILE", help="write the results there, beside the cells that it holds already")
+    add("--report", type=Path, metavar="FILE", help="write docs/performance.md from results, and measure nothing")
+    add("--page", type=Path, default=PAGE, metavar="FILE", help="where the report goes instead")
+    add("--compare", metavar="COMMIT", help="measure Trine's backends of this tree against those of a commit")
+    add("--scaling", choices=list(BACKENDS), help="measure how a training step grows, on a backend")
+    add("--picture", type=Path, metavar="FILE", help="draw the scaling there")
     return found
 
 
-def machine() -> dict[str, Any]:
-    packages = {}
-    for name in ("trine", "numpy", "torch", "onnxruntime"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "absent"
-    return {"platform": platform.platform(), "cpus": os.cpu_count(), "threads": 2, "packages": packages}
-
-
 def main() -> None:
-    known = workloads()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--workload", default=",".join(known), help="of " + ", ".join(known))
-    parser.add_argument("--task", default="infer,train")
-    parser.add_argument("--against", default=",".join(CONTESTANTS), help="of " + ", ".join(CONTESTANTS))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="write all figures to a file")
-    options = parser.parse_args()
-    os.environ |= {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
-    asked = {BASE, *options.against.split(",")}
-    results: dict[str, Any] = {}
-    for task in options.task.split(","):
-        for key in options.workload.split(","):
-            names = [n for n in CONTESTANTS if n in asked and takes_part(n, known[key], task)]
-            results[f"{task} {key}"] = measure(known[key], task, names, options.rounds)
-            show(f"{task} {key}", results[f"{task} {key}"])
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1), encoding="utf-8")
+    options = parser().parse_args()
+    if options.report:
+        found = results.read(options.report)
+        options.page.write_text(report.page(found, targets(), notes()), encoding="utf-8")
+        return
+    _set_threads(options.threads, options.wait_policy)
+    if options.compare:
+        raise SystemExit(_compare(options))
+    found = _opened(options)
+    if options.scaling:
+        _scaling(options, found)
+        return
+    for task in options.task:
+        for workload in workloads(task, options.workload, options.batch):
+            names = [n for n in CONTESTANTS if n in {BASE, *options.against, *options.backends}]
+            taking = [n for n in names if CONTESTANTS[n].takes_part(task, workload)]
+            cell = f"{task} {workload.key}"
+            found.cells[cell] = measure(task, workload, [Entrant(n, n) for n in taking], options.rounds)
+            console.print(table(cell, found.cells[cell]))
+            _save(found, options.json)
 
 
-def show(title: str, found: dict[str, dict[str, Any]]) -> None:
-    table = Table(title=title, title_justify="left", box=None)
-    for column in ("contestant", "median", "× torch", "deviation"):
-        table.add_column(column, justify="left" if column == "contestant" else "right")
-    for name, row in found.items():
-        if "error" in row:
-            table.add_row(name, "–", "–", row["error"][:60])
-        else:
-            table.add_row(name, f"{1e6 * row['seconds']:,.0f} µs", f"{row['ratio']:.2f}", f"{row['deviation']:.0e}")
-    Console(width=100).print(table)
+def _set_threads(count: int, policy: str) -> None:
+    """For the contestants' processes, which inherit it."""
+    os.environ |= {f"{name}_NUM_THREADS": str(count) for name in ("OMP", "OPENBLAS", "MKL")}
+    if policy != "default":
+        os.environ["OMP_WAIT_POLICY"] = policy
+
+
+def _opened(options: argparse.Namespace) -> Results:
+    """Results of this machine and these settings, with the cells that the file has already."""
+    settings = {"threads": options.threads, "wait_policy": options.wait_policy, "rounds": options.rounds}
+    found = Results(machine(), settings)
+    if options.json and options.json.exists():
+        old = results.read(options.json)
+        if (old.settings, old.machine["processor"]) != (settings, found.machine["processor"]):
+            raise SystemExit(f"{options.json} holds results of another machine or other settings: name another file")
+        found.cells, found.scaling = old.cells, old.scaling
+    return found
+
+
+def _save(found: Results, path: Path | None) -> None:
+    if path is not None:
+        found.write(path)
+
+
+def _scaling(options: argparse.Namespace, found: Results) -> None:
+    points = []
+    for series in scaling.SERIES:
+        own = scaling.measure(options.scaling, series)
+        time, memory = scaling.exponents(own)
+        grown = "" if memory is None else f", memory with {memory:.2f}"
+        console.print(f"{series}: time grows with the power {time:.2f} of the FLOPs{grown}")
+        points += own
+    console.print(report.scaling_table(points), soft_wrap=True)
+    found.scaling = scaling.plain(points)
+    _save(found, options.json)
+    if options.picture and not scaling.draw(points, options.picture):
+        console.print("no picture: matplotlib is not installed")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Print the ratios to another commit; 1 where a cell got slower."""
+    cells: dict[str, dict[str, Row]] = {}
+    with compare.checked_out(options.compare) as path:
+        for task in options.task:
+            for workload in workloads(task, options.workload, options.batch):
+                taking = [n for n in options.backends if CONTESTANTS[n].takes_part(task, workload)]
+                cell = f"{task} {workload.key}"
+                cells[cell] = compare.compared(task, workload, taking, path, options.rounds)
+                console.print(comparison(cell, cells[cell]))
+    slower = compare.slower(cells)
+    for text in slower:
+        console.print(f"slower: {text}")
+    return 1 if slower else 0
+
+
+def table(title: str, rows: dict[str, Row]) -> Table:
+    """The contestants of a cell, for the terminal."""
+    found = _table(title, "contestant", "median", "× torch", "deviation")
+    for name, row in rows.items():
+        if not row.blocks:
+            found.add_row(name, "–", "–", (row.problem or "")[:70])
+            continue
+        times = ratio(rows, name, BASE)
+        off = f"{row.deviation:.0e}" + (f" ({row.contended} disturbed)" if row.contended else "")
+        found.add_row(name, report.duration(row.seconds), "–" if times is None else f"{times:.2f}", off)
+    return found
+
+
+def comparison(title: str, rows: dict[str, Row]) -> Table:
+    """This tree and the other commit, for the terminal."""
+    found = _table(title, "backend", "before", "now", "× before")
+    for name in rows:
+        if compare.before(name) not in rows:
+            continue
+        pair = rows[compare.before(name)], rows[name]
+        times = ratio(rows, name, compare.before(name))
+        cells = [report.duration(row.seconds) if row.blocks else (row.problem or "")[:40] for row in pair]
+        found.add_row(name, *cells, "–" if times is None else f"{times:.2f}")
+    return found
+
+
+def _table(title: str, *columns: str) -> Table:
+    found = Table(title=title, title_justify="left", box=None)
+    for column in columns:
+        found.add_column(column, justify="left" if column == columns[0] else "right")
+    return found
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import sys
 
 import click
 
+from ..backends.threads import prepare
+from . import bench as _bench  # noqa: F401 (adds its command)
 from . import models as _models  # noqa: F401 (adds its commands)
 from . import specs as _specs  # noqa: F401 (adds its commands)
 from .core import cli, err, print_json, show_report
@@ -20,6 +22,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run a command, and turn what goes wrong into one message and an exit code."""
     try:
+        prepare()
         cli.main(prog_name="trine", standalone_mode=False)
     except click.exceptions.Exit as error:
         raise SystemExit(error.exit_code) from None

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..compiler.spec.diagnostics import Report
+    from ..runtime.choice import Choice
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -60,6 +61,39 @@ backend_option = click.option(
     show_default=True,
     help="What runs the network: numpy, torch (torch:cuda names a device) or onnx.",
 )
+auto_backend_option = click.option(
+    "--backend",
+    default="numpy",
+    show_default=True,
+    help="What runs the network: numpy, torch (torch:cuda names a device), onnx, or auto: whichever is fastest.",
+)
+
+
+def _settle_threads(_: click.Context, __: click.Parameter, count: int | None) -> None:
+    """Before any library is loaded: most read how many threads they have only once."""
+    from ..backends.threads import prepare
+
+    if count is not None:
+        prepare(count)
+
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    envvar="TRINE_THREADS",
+    callback=_settle_threads,
+    expose_value=False,
+    help="How many threads the network runs on; by default one for each core.",
+)
+
+
+def told_backend(backend: str, choose: Callable[[], Choice]) -> str:
+    """The backend that was named; for `auto` the one that is chosen, which is said where messages go."""
+    if backend != "auto":
+        return backend
+    choice = choose()
+    click.echo(choice.words, err=True)
+    return choice.backend
 
 
 def out() -> Console:

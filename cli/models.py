@@ -9,7 +9,18 @@ from typing import Any
 
 import click
 
-from .core import backend_option, command, json_option, out, print_json, set_option, spec_argument
+from .core import (
+    auto_backend_option,
+    backend_option,
+    command,
+    json_option,
+    out,
+    print_json,
+    set_option,
+    spec_argument,
+    threads_option,
+    told_backend,
+)
 
 
 @command("compile")
@@ -41,7 +52,8 @@ def compile_(source: str, output: Path, step: bool, overrides: Sequence[str]) ->
 @command("train")
 @spec_argument
 @set_option
-@backend_option
+@auto_backend_option
+@threads_option
 @click.option(
     "--out",
     "folder",
@@ -86,7 +98,8 @@ def train(
 @command("eval")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--split", help="Which rows to evaluate on; `test` by default, or else `valid`.")
-@backend_option
+@auto_backend_option
+@threads_option
 @json_option
 def evaluate(run: Path, split: str | None, backend: str, as_json: bool) -> None:
     """Evaluate a run or bundle on a split of its data: metrics with 95 % intervals, by class and by slice.
@@ -95,8 +108,10 @@ def evaluate(run: Path, split: str | None, backend: str, as_json: bool) -> None:
     trine eval runs/digits-mlp --split valid
     """
     from ..runtime import session
+    from ..runtime.choice import for_artefact
     from ..views import metrics_table, rows_table
 
+    backend = told_backend(backend, lambda: for_artefact(run))
     summary = session.evaluate(run, split, backend)
     if as_json:
         print_json(summary)
@@ -128,7 +143,8 @@ def _short(value: Any) -> Any:
 @click.option("--split", help="Without --input: which rows of the run's own data; `test` by default, or else `valid`.")
 @click.option("--limit", default=10, show_default=True, help="How many rows to print.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all predictions to a .csv file.")
-@backend_option
+@auto_backend_option
+@threads_option
 @json_option
 def predict(
     run: Path, rows: Path | None, split: str | None, limit: int, output: Path | None, backend: str, as_json: bool
@@ -139,8 +155,10 @@ def predict(
     trine predict runs/digits-mlp --limit 5
     """
     from ..runtime import prediction
+    from ..runtime.choice import for_artefact
     from ..views import rows_table
 
+    backend = told_backend(backend, lambda: for_artefact(run))
     columns = prediction.predict(run, rows, split, backend)
     if output is not None:
         prediction.write_csv(output, columns)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .core import backend_option, command, json_option, out, print_json, set_option, show_report, spec_argument
+
+if TYPE_CHECKING:
+    from ..backends.base import Backend
+    from ..compiler.ir import Array
+    from ..compiler.machine import Machine, Priced
+    from ..compiler.spec.reader import Spec
 
 
 @command("init")
@@ -179,20 +186,23 @@ def _stage(source: str, overrides: Sequence[str], stage: str) -> str:
 @set_option
 @backend_option
 @click.option("--no-data", is_flag=True, help="Do not read the data: sizes that only they define stay names.")
+@click.option("--costs", is_flag=True, help="Estimate the time of each step on this machine, too.")
 @json_option
-def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, as_json: bool) -> None:
+def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, costs: bool, as_json: bool) -> None:
     """Show what a spec comes to: each step's output, parameters and FLOPs; memory; what passes did.
 
     Example:
     trine plan zoo:vision/digits-cnn
     """
     from ..backends.base import load as load_backend
+    from ..backends.executable import lower
+    from ..compiler.analysis import elementwise
     from ..compiler.build import build
     from ..runtime.artefacts import is_artefact
     from ..runtime.data import load_dataset
     from ..runtime.model import inference_model, initial_weights, load
     from ..runtime.specs import open_spec
-    from ..views import memory_line, passes_table, plan_rows, plan_table, support_line
+    from ..views import costs_table, machine_line, memory_line, passes_table, plan_rows, plan_table, support_line
 
     opened = load(spec).spec if is_artefact(spec) else open_spec(spec, overrides)
     if opened.unknown_sizes and not no_data and opened.sections.data is not None:
@@ -200,20 +210,43 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, as_js
     network = build(opened)
     rows = plan_rows(network)
     named = any(v.type.names - {"N"} for v in network.graph.by_role("param", "buffer"))
-    model, records = inference_model(opened, {} if named else initial_weights(opened))
+    weights = {} if named else initial_weights(opened)
+    model, records = inference_model(opened, weights)
     runner = load_backend(backend)
+    if costs and backend != runner.name:
+        raise click.UsageError(f"`--costs` are estimates for a processor, not for `{backend}`")
     native = [v for v in model.graph.order() if runner.native(v)]
+    batch = opened.sections.train.batch if opened.sections.train else 1
+    steps, machine = _costs(opened, weights, runner, batch) if costs else ([], None)
     if as_json:
-        print_json({"steps": [vars(r) for r in rows], "passes": [vars(r) for r in records]})
+        found = {"steps": [vars(r) for r in rows], "passes": [r.as_json() for r in records]}
+        print_json(found | ({"costs": [vars(s) for s in steps], "measured": machine.measured} if machine else {}))
         return
     console = out()
     console.print(plan_table(rows, network.graph))
     console.print()
     console.print(passes_table(records))
     console.print()
-    batch = opened.sections.train.batch if opened.sections.train else 1
-    console.print(memory_line(model.graph, batch), highlight=False)
+    if machine is not None:
+        console.print(costs_table(steps, machine))
+        console.print(f"of {batch} rows, predicting on {backend}; {machine_line(machine)}", highlight=False)
+        console.print()
+    graph = model.graph
+    lowered = graph if graph.names - {"N"} else lower(graph, {"N": batch}, runner.native, runner.name)
+    over = elementwise if runner.name == "numpy" else None
+    console.print(memory_line(graph, batch, lowered, over), highlight=False)
     console.print(support_line(model.graph, native, backend), highlight=False)
+
+
+def _costs(spec: Spec, weights: Mapping[str, Array], backend: Backend, batch: int) -> tuple[list[Priced], Machine]:
+    """What each step of predicting should cost on this machine; raises `UsageError` while sizes are unknown."""
+    from ..backends.machine import this_machine
+    from ..compiler.machine import priced
+    from ..runtime.profile import lowered, subject
+
+    machine = this_machine()
+    graph = lowered(subject(spec, weights, train=False, batch=batch), backend)
+    return priced(graph, machine, backend.name), machine
 
 
 @command("schema")

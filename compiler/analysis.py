@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
 
 from .ir import Const, Graph, Input, Item, Value, order
 from .ops.ctc import Ctc
-from .ops.elementwise import Maximum, Where
+from .ops.elementwise import Binary, Maximum, Not, Unary, Where
 from .ops.linalg import Gather
 from .ops.losses import CrossEntropy, Focal
 from .structs import Struct
@@ -78,25 +81,52 @@ def pack(buffers: Sequence[Buffer]) -> tuple[list[int], int]:
     Greedy by size, first fit: the largest buffer is placed first, each at the lowest offset that is
     free while it is needed (Pisarchyk & Lee, 2020, "greedy by size for offset calculation").
     """
-    offsets = [0] * len(buffers)
-    placed: list[int] = []
-    total = 0
-    for i in sorted(range(len(buffers)), key=lambda i: -buffers[i].size):
-        mine = buffers[i]
-        busy = sorted(
-            (offsets[j], buffers[j].size)
-            for j in placed
-            if buffers[j].first <= mine.last and mine.first <= buffers[j].last
-        )
+    order = sorted(range(len(buffers)), key=lambda i: -buffers[i].size)
+    place = _place_few if len(buffers) <= FEW else _place_many
+    found = dict(zip(order, place([buffers[i] for i in order]), strict=True))
+    total = max((offset + buffers[i].size for i, offset in found.items()), default=0)
+    return [found[i] for i in range(len(buffers))], total
+
+
+FEW = 1000  # up to here a loop in Python is as fast as arrays
+
+
+def _place_few(buffers: Sequence[Buffer]) -> list[int]:
+    """Offsets for buffers in the order given, each at the lowest that is free while it is needed."""
+    offsets = []
+    placed: list[tuple[int, int, int, int]] = []  # in order of offsets: where each begins and ends, when it is needed
+    for mine in buffers:
+        first, last, size = mine.first, mine.last, mine.size
         offset = 0
-        for start, size in busy:
-            if offset + mine.size <= start:
-                break
-            offset = max(offset, -(-(start + size) // ALIGN) * ALIGN)
-        offsets[i] = offset
-        placed.append(i)
-        total = max(total, offset + mine.size)
-    return offsets, total
+        for start, end, born, dead in placed:
+            if born <= last and first <= dead:
+                if offset + size <= start:
+                    break
+                offset = max(offset, end)
+        insort(placed, (offset, _aligned(offset + size), first, last))
+        offsets.append(offset)
+    return offsets
+
+
+def _place_many(buffers: Sequence[Buffer]) -> list[int]:
+    """`_place_few` with arrays in the place of its inner loop."""
+    offsets = []
+    placed = np.empty((4, len(buffers)), np.int64)
+    for count, mine in enumerate(buffers):
+        starts, ends, born, dead = known = placed[:, :count]
+        busy = (born <= mine.last) & (dead >= mine.first)
+        free = np.maximum.accumulate(np.append(0, ends[busy]))  # before each of those, and after the last
+        room = free[:-1] + mine.size <= starts[busy]
+        offset = int(free[room.argmax()] if room.any() else free[-1])
+        at = int(np.searchsorted(starts, offset))
+        placed[:, at + 1 : count + 1] = known[:, at:]
+        placed[:, at] = offset, _aligned(offset + mine.size), mine.first, mine.last
+        offsets.append(offset)
+    return offsets
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGN) * ALIGN
 
 
 def last_uses(values: Sequence[Value], keep: Iterable[Value], alias: Callable[[Value], bool]) -> dict[Value, int]:
@@ -123,20 +153,43 @@ def dying(values: Sequence[Value], keep: Iterable[Value]) -> dict[Value, list[Va
     return {v: [x for x in dict.fromkeys(v.inputs) if last[x] == i] for i, v in enumerate(values)}
 
 
-def peak_memory(graph: Graph, sizes: Mapping[str, int], alias: Callable[[Value], bool] | None = None) -> int:
+def peak_memory(
+    graph: Graph,
+    sizes: Mapping[str, int],
+    alias: Callable[[Value], bool] | None = None,
+    over: Callable[[Value], bool] | None = None,
+) -> int:
     """The bytes of activations that a run needs at most at one time, by liveness.
 
-    Inputs, parameters and constants are not counted; values that are views of others neither.
+    Inputs, state and constants are not counted, and values that are views of others neither. Where `over` says so, a
+    value may be written over an input of its type, or over the state that it updates, which nothing reads after it.
     """
     values = order(graph.roots)
     is_view = alias or (lambda v: v.op.kind in VIEWS)
     last = last_uses(values, graph.roots, is_view)
-    buffers = [
-        Buffer(i, last[v], sum(t.nbytes(sizes) for t in v.types))
-        for i, v in enumerate(values)
-        if not isinstance(v.op, Input | Const) and not is_view(v)
-    ]
-    return pack(buffers)[1]
+    state = {v: graph.input(name) for name, v in graph.updates.items()}
+    buffers: dict[Value, Buffer] = {}
+    home: dict[Value, Value] = {}
+    for i, v in enumerate(values):
+        if isinstance(v.op, Input | Const) or is_view(v):
+            continue
+        free = over is not None and over(v)
+        if free and v in state and last.get(state[v], i) <= i:
+            continue
+        dead = next((x for x in v.inputs if free and x in home and last[x] == i and x.types == v.types), None)
+        if dead is not None:
+            home[v] = home[dead]
+            old = buffers[home[v]]
+            buffers[home[v]] = Buffer(old.first, last[v], old.size)
+            continue
+        home[v] = v
+        buffers[v] = Buffer(i, last[v], sum(t.nbytes(sizes) for t in v.types))
+    return pack(list(buffers.values()))[1]
+
+
+def elementwise(value: Value) -> bool:
+    """Whether an op's result may be written over an argument of its type: NumPy's ufuncs."""
+    return isinstance(value.op, Unary | Binary | Not)
 
 
 VIEWS = frozenset({"Reshape", "Transpose", "BroadcastTo", "Slice", "Windows", "Item", "Split", "Flip"})

@@ -17,9 +17,30 @@ _add = INITIALISERS.register
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
     """A random generator that depends on the seed and the purpose alone (counter-based Philox)."""
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_key(seed, *purpose), "little")))
+
+
+class Rekeyed:
+    """One generator that gives the numbers of `generator` for one purpose after another.
+
+    A generator of its own asks the system for entropy, which takes longer than to draw some thousand numbers.
+    """
+
+    def __init__(self) -> None:
+        self._philox = np.random.Philox(key=0)
+        self._fresh = self._philox.state
+        self._generator = np.random.Generator(self._philox)
+
+    def keyed(self, seed: int, *purpose: str | int) -> np.random.Generator:
+        """The generator, at its start for a purpose; what was given before is the same object."""
+        key = np.frombuffer(_key(seed, *purpose), "<u8")
+        self._philox.state = {**self._fresh, "state": {**self._fresh["state"], "key": key}}
+        return self._generator
+
+
+def _key(seed: int, *purpose: str | int) -> bytes:
     text = "\0".join(map(str, (seed, *purpose)))
-    key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
-    return np.random.Generator(np.random.Philox(key=key))
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def initialise(value: Value, seed: int) -> Array:

@@ -8,13 +8,13 @@ ill-typed graphs cannot exist.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, ClassVar, Literal, cast
-from weakref import WeakValueDictionary
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,27 +42,32 @@ class DType(StrEnum):
     u8 = "u8"
     boolean = "bool"
 
+    __hash__ = str.__hash__  # that of `Enum` is written in Python, and types are looked up all the time
+
     @property
     def numpy(self) -> np.dtype[Any]:
-        return np.dtype(_NUMPY_NAMES[self])
+        return _NUMPY[self]
 
     @property
     def floating(self) -> bool:
-        return self.value.startswith("f")
+        return self in _FLOATING
 
     @classmethod
     def of(cls, array: Array) -> DType:
         """The `DType` of a NumPy array; raises `IRError` for a dtype graphs do not have."""
-        for dtype, name in _NUMPY_NAMES.items():
-            if array.dtype == np.dtype(name):
-                return dtype
-        raise IRError(f"arrays of dtype {array.dtype} have no place in a graph")
+        found = _OF_NUMPY.get(array.dtype)
+        if found is None:
+            raise IRError(f"arrays of dtype {array.dtype} have no place in a graph")
+        return found
 
 
-_NUMPY_NAMES = {
-    DType.f64: "float64", DType.f32: "float32", DType.f16: "float16", DType.i64: "int64",
-    DType.i32: "int32", DType.i8: "int8", DType.u8: "uint8", DType.boolean: "bool",
+_FLOATING = frozenset({DType.f64, DType.f32, DType.f16})
+_NUMPY: dict[DType, np.dtype[Any]] = {
+    DType.f64: np.dtype("float64"), DType.f32: np.dtype("float32"), DType.f16: np.dtype("float16"),
+    DType.i64: np.dtype("int64"), DType.i32: np.dtype("int32"), DType.i8: np.dtype("int8"),
+    DType.u8: np.dtype("uint8"), DType.boolean: np.dtype("bool"),
 }  # fmt: skip
+_OF_NUMPY = {numpy: dtype for dtype, numpy in _NUMPY.items()}
 
 
 @dataclass(frozen=True)
@@ -129,14 +134,19 @@ class Origin:
 _origin: ContextVar[Origin | None] = ContextVar("origin", default=None)
 
 
-@contextmanager
-def origin(place: Origin | None) -> Iterator[None]:
-    """Values built inside are marked with `place`."""
-    token = _origin.set(place)
-    try:
-        yield
-    finally:
-        _origin.reset(token)
+class origin:
+    """Values built inside are marked with `place`. A class: a generator is slow to enter and to leave."""
+
+    __slots__ = ("place", "token")
+
+    def __init__(self, place: Origin | None) -> None:
+        self.place = place
+
+    def __enter__(self) -> None:
+        self.token = _origin.set(self.place)
+
+    def __exit__(self, *_: object) -> None:
+        _origin.reset(self.token)
 
 
 OPS: dict[str, type[Op]] = {}
@@ -154,6 +164,8 @@ class Op(Struct):
     """
 
     differentiable: ClassVar[bool] = True
+
+    _hash: ClassVar[int]  # of each op, once it was asked for
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -205,6 +217,14 @@ class Op(Struct):
         """The op's own name."""
         return self.__class__.__name__
 
+    def __hash__(self) -> int:
+        """That of its fields, computed once: every value looks its op up."""
+        try:
+            return self._hash
+        except AttributeError:
+            self.__dict__["_hash"] = super().__hash__()
+            return self._hash
+
     def __call__(self, *inputs: Value) -> Value:
         return Value.of(self, inputs)
 
@@ -221,22 +241,38 @@ class Value:
     type_: Types
     origin: Origin | None
 
-    _interned: ClassVar[WeakValueDictionary[tuple[Any, ...], Value]] = WeakValueDictionary()
+    _interned: ClassVar[dict[_Key, _Ref]] = {}
 
     @classmethod
     def of(cls, op: Op, inputs: tuple[Value, ...]) -> Value:
-        return cls.intern(op, inputs, _origin.get(), lambda: op.type(*(v.type for v in inputs)))
+        return cls.at(_origin.get(), op, inputs)
 
     @classmethod
-    def intern(cls, op: Op, inputs: tuple[Value, ...], place: Origin | None, infer: Callable[[], Types]) -> Value:
+    def at(cls, place: Origin | None, op: Op, inputs: tuple[Value, ...], types: Types | None = None) -> Value:
+        """The value asked for by `place`; its types are inferred where they are not known."""
         key = (op, inputs, place)
-        known = cls._interned.get(key)
+        entry = cls._interned.get(key)
+        known = None if entry is None else entry()
         if known is not None:
             return known
+        return cls._new(key, op.type(*[v.type for v in inputs]) if types is None else types)
+
+    @classmethod
+    def _new(cls, key: _Key, types: Types) -> Value:
         value = object.__new__(cls)
-        for name, part in (("op", op), ("inputs", inputs), ("origin", place), ("type_", infer())):
-            object.__setattr__(value, name, part)
-        return cls._interned.setdefault(key, value)
+        put = object.__setattr__  # its own refuses
+        op, inputs, place = key
+        put(value, "op", op)
+        put(value, "inputs", inputs)
+        put(value, "origin", place)
+        put(value, "type_", types)
+        entry = _Ref(value, _forget)
+        entry.key = key
+        first = cls._interned.setdefault(key, entry)()
+        if first is not None:  # the value itself, or that of a thread that was quicker
+            return first
+        cls._interned[key] = entry
+        return value
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a value cannot change: {name}")
@@ -318,6 +354,23 @@ class Value:
         return f"<{self.op.kind}: {', '.join(map(str, self.types))}>"
 
 
+class _Ref(ref[Value]):
+    """A weak reference to a value, with what it is known by."""
+
+    __slots__ = ("key",)
+
+    key: _Key
+
+
+_Key = tuple[Op, tuple[Value, ...], Origin | None]
+
+
+def _forget(entry: _Ref) -> None:
+    """Called when a value is gone: so is its place in the table, unless another has taken it."""
+    if Value._interned.get(entry.key) is entry:
+        del Value._interned[entry.key]
+
+
 class Item(Op):
     """Output number `index` of a multi-output value."""
 
@@ -327,7 +380,7 @@ class Item(Op):
         (source,) = inputs
         if not 0 <= self.index < len(source.types):
             raise IRError(f"Item: output {self.index} of a value that has {len(source.types)}")
-        return Value.intern(self, inputs, source.origin, lambda: source.types[self.index])
+        return Value.at(source.origin, self, inputs, source.types[self.index])
 
 
 class Frozen:
@@ -428,16 +481,17 @@ def as_values(result: Value | Iterable[Value]) -> tuple[Value, ...]:
 def order(roots: Iterable[Value], known: Container[Value] = ()) -> list[Value]:
     """Every value the roots need, inputs before users, each once; not beyond those in `known`."""
     done: dict[Value, None] = {}
-    stack: list[tuple[Value, bool]] = [(root, False) for root in reversed(list(roots))]
+    stack = list(roots)[::-1]
     while stack:
-        value, ready = stack.pop()
+        value = stack[-1]
         if value in done or value in known:
+            stack.pop()
             continue
-        if ready:
-            done[value] = None
-            continue
-        stack.append((value, True))
-        stack.extend((v, False) for v in reversed(value.inputs) if v not in done)
+        waiting = [v for v in value.inputs if v not in done and v not in known]
+        if waiting:
+            stack += waiting[::-1]
+        else:
+            done[stack.pop()] = None
     return list(done)
 
 
@@ -454,13 +508,19 @@ class Graph(Struct):
         return (*self.outputs.values(), *self.updates.values())
 
     def order(self) -> list[Value]:
-        return order(self.roots)
+        """Every value that outputs and updates need, inputs before users."""
+        return list(self._ordered)
+
+    @cached_property  # passes ask again and again
+    def _ordered(self) -> tuple[Value, ...]:
+        return tuple(order(self.roots))
 
     def input(self, name: str) -> Value:
-        for value in self.inputs:
-            if input_of(value).name == name:
-                return value
-        raise KeyError(name)
+        return self._named[name]
+
+    @cached_property
+    def _named(self) -> dict[str, Value]:
+        return {input_of(v).name: v for v in reversed(self.inputs)}
 
     def by_role(self, *roles: Role) -> list[Value]:
         return [v for v in self.inputs if input_of(v).role in roles]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import fields, replace
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -48,12 +49,15 @@ def mapped(value: Value, memo: Mapping[Value, Replacement]) -> Replacement:
     """`value` with its inputs looked up in `memo`: itself where they are unchanged."""
     if isinstance(value.op, Item):
         source = memo[value.inputs[0]]
-        return source[value.op.index] if isinstance(source, tuple) else Item(value.op.index)(source)
-    inputs = tuple(single(memo[v]) for v in value.inputs)
+        if source is value.inputs[0]:
+            return value
+        return source[value.op.index] if isinstance(source, tuple) else value.op(source)
+    inputs = tuple([memo[v] for v in value.inputs])
     if inputs == value.inputs:
         return value
-    with origin(value.origin):
-        return Value.of(value.op, inputs)
+    operands = tuple(map(single, inputs))
+    kept = all(new.type_ == old.type_ for new, old in zip(operands, value.inputs, strict=True))
+    return Value.at(value.origin, value.op, operands, value.type_ if kept else None)
 
 
 def single(replacement: Replacement) -> Value:
@@ -67,13 +71,12 @@ def _types(replacement: Replacement) -> Types:
 
 
 def with_roots(graph: Graph, memo: Mapping[Value, Replacement]) -> Graph:
-    """The graph with inputs, outputs and updates looked up in `memo`."""
-    return Graph(
-        graph.name,
-        tuple(single(memo.get(v, v)) for v in graph.inputs),
-        {name: single(memo[v]) for name, v in graph.outputs.items()},
-        {name: single(memo[v]) for name, v in graph.updates.items()},
-    )
+    """The graph with inputs, outputs and updates looked up in `memo`: itself where they are unchanged."""
+    inputs = tuple(single(memo.get(v, v)) for v in graph.inputs)
+    outputs = {name: single(memo[v]) for name, v in graph.outputs.items()}
+    updates = {name: single(memo[v]) for name, v in graph.updates.items()}
+    same = inputs == graph.inputs and outputs == graph.outputs and updates == graph.updates
+    return graph if same else Graph(graph.name, inputs, outputs, updates)
 
 
 def rebuild(graph: Graph, change: Callable[[Value], Replacement | None]) -> Graph:
@@ -82,7 +85,7 @@ def rebuild(graph: Graph, change: Callable[[Value], Replacement | None]) -> Grap
     `None` leaves a value as it is. A replacement may not change a value's type.
     """
     memo: dict[Value, Replacement] = {v: v for v in graph.inputs}
-    for value in order(graph.roots):
+    for value in graph.order():
         new = mapped(value, memo)
         memo[value] = _changed(new, change) if isinstance(new, Value) else new
     return with_roots(graph, memo)
@@ -123,36 +126,49 @@ def rewrite(graph: Graph, rules: Iterable[Rule], sweeps: int = 50) -> Graph:
     for each in rules:
         for head in each.heads:
             table.setdefault(head, []).append(each)
+    settled: set[Value] = set()
     for _ in range(sweeps):
-        new = _sweep(graph, table)
-        if new.roots == graph.roots:
-            return new
+        new = _sweep(graph, table, settled)
+        if new is graph:
+            return graph
         graph = new
     raise IRError(f"rules still change graph {graph.name} after {sweeps} sweeps")
 
 
-def _sweep(graph: Graph, table: Mapping[type[Op], list[Rule]]) -> Graph:
-    counts = Counter(graph.roots)
-    values = order(graph.roots)
-    for value in values:
-        counts.update(value.inputs)
+def _sweep(graph: Graph, table: Mapping[type[Op], list[Rule]], settled: set[Value]) -> Graph:
+    """Apply rules to every value once, but for those in `settled`, and add to them those that no rule changes.
+
+    A value is not settled where a rule asked for numbers of uses, which may be others in the next sweep.
+    """
+    values = graph.order()
+    if not any(type(v.op) in table and v not in settled for v in values):
+        return graph
+    counts = Counter(chain(graph.roots, *(v.inputs for v in values)))
     memo: dict[Value, Replacement] = {v: v for v in graph.inputs}
-    uses: Counter[Value] = Counter()
+    uses: dict[Value, int] = {}
+    asked: list[Value] = []
+
+    def used(value: Value) -> int:
+        asked.append(value)
+        return uses.get(value, 0)
 
     def change(value: Value) -> Value | None:
-        for each in table.get(type(value.op), ()):
-            replacement = each.apply(value, uses.__getitem__)
+        asked.clear()
+        for each in table[type(value.op)]:
+            replacement = each.apply(value, used)
             if replacement is not None and replacement is not value:
                 return replacement
+        if not asked:
+            settled.add(value)
         return None
 
     for value in values:
         new = mapped(value, memo)
-        if isinstance(new, Value):
+        if isinstance(new, Value) and type(new.op) in table and new not in settled:
             new = _changed(new, change)
         memo[value] = new
         for v in as_values(new):
-            uses[v] += counts[value]
+            uses[v] = uses.get(v, 0) + counts[value]
     return with_roots(graph, memo)
 
 
@@ -195,10 +211,10 @@ def bind(graph: Graph, sizes: Mapping[str, int]) -> Graph:
 def retype(graph: Graph, change: Callable[[Op], Op]) -> Graph:
     """The graph with every op replaced by `change(op)`, types inferred anew."""
     memo: dict[Value, Value] = {}
-    for value in (*graph.inputs, *order(graph.roots)):
+    for value in (*graph.inputs, *graph.order()):
         if value not in memo:
             with origin(value.origin):
-                memo[value] = change(value.op)(*(memo[v] for v in value.inputs))
+                memo[value] = change(value.op)(*[memo[v] for v in value.inputs])
     return with_roots(graph, memo)
 
 
@@ -231,7 +247,7 @@ def independent(graph: Graph, varying: Container[str]) -> list[Value]:
     """What can be computed before: the last values that depend on data, not on the inputs `varying` nor on state."""
     changing: set[Value] = set()
     fed: set[Value] = set()
-    for v in order(graph.roots):
+    for v in graph.order():
         if isinstance(v.op, Input):
             changing |= {v} if v.op.name in varying or v.op.name in graph.updates else set()
             fed |= {v} if v.op.role == "data" and v.op.name not in varying else set()
@@ -239,7 +255,7 @@ def independent(graph: Graph, varying: Container[str]) -> list[Value]:
         changing |= {v} if any(x in changing for x in v.inputs) else set()
         fed |= {v} if any(x in fed for x in v.inputs) else set()
     read = set(graph.roots).union(*(v.inputs for v in changing))
-    return [v for v in order(graph.roots) if v in fed and v in read and v not in changing]
+    return [v for v in graph.order() if v in fed and v in read and v not in changing]
 
 
 def replaced(graph: Graph, known: Mapping[Value, Value]) -> Graph:

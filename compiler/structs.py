@@ -34,6 +34,14 @@ class Struct:
         cls._factories = {f.name: f.default_factory for f in declared if f.default_factory is not dataclasses.MISSING}
 
     def __init__(self, *args: Any, **named: Any) -> None:
+        if len(args) == len(self._names) and not named:  # the usual case, and the quick one
+            self.__dict__.update(zip(self._names, args, strict=True))
+        else:
+            self._set_fields(args, named)
+        self.__post_init__()
+
+    def _set_fields(self, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Set the fields that are given, and the others to their defaults."""
         given = dict(zip(self._names, args, strict=False), **named)
         if len(given) != len(args) + len(named) or not given.keys() <= set(self._names):
             raise TypeError(self._wrong(args, named))
@@ -47,7 +55,6 @@ class Struct:
                 state[name] = self._factories[name]()
             else:
                 raise TypeError(f"{self.__class__.__name__}: `{name}` is missing")
-        self.__post_init__()
 
     def __post_init__(self) -> None:
         """Check the fields."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, spec_hash: str, keep: 
     Afterwards at most `keep` checkpoints remain. The position is written last: a folder without it
     is not a checkpoint.
     """
-    import tempfile  # as in `write_atomically`
+    import tempfile  # brings in random numbers and hashes, and most commands write nothing
 
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{checkpoint.position.batches:08d}"
@@ -118,6 +119,25 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, spec_hash: str, keep: 
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return target
+
+
+class Saver:
+    """Saves in a thread of its own: training goes on while the disk takes its time. One checkpoint after the other."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[object] | None = None
+
+    def save(self, write: Callable[[Checkpoint], object], checkpoint: Checkpoint) -> None:
+        """Begin to write what nobody else changes any more, once the last one is written."""
+        self.wait()
+        self._pending = self._thread.submit(write, checkpoint)
+
+    def wait(self) -> None:
+        """Until all is written; raises what writing raised."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.threads import owner
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.registry import SOURCES
 from ..files import write_atomically
+from .choice import backend_for
 from .data import Column, DataError, Table, declare_options, from_arrays
 from .data.sources.files import decode, plain_name, read_file
 from .data.sources.jsonl import table_of_objects
@@ -26,9 +28,11 @@ Columns = dict[str, Any]
 
 def predict(run: Path, rows: Path | None, split: str | None, backend: str = "numpy") -> Columns:
     """Predictions by name for the rows of a file; without one, for a split of the run's data, beside the truth."""
-    model = load(run, backend)
+    model = load(run, backend_for(run, backend))
     if rows is not None:
-        return dict(model.predict(read_rows(rows, model.spec)))
+        table = read_rows(rows, model.spec)
+        with owner(model.backend.name):
+            return dict(model.predict(table))
     dataset, split = own_rows(run, split)
     table = dataset.splits[split].table
     truth: Columns = {}
@@ -37,7 +41,8 @@ def predict(run: Path, rows: Path | None, split: str | None, backend: str = "num
         whole = len(table) == len(dataset.splits[split])
         if head.predicts and head.loss != "next_token" and field is not None and len(field.columns) == 1 and whole:
             truth[f"{head.target} (true)"] = _listed(table.column(field.columns[0]))
-    return {**truth, **model.predict(table)}
+    with owner(model.backend.name):
+        return {**truth, **model.predict(table)}
 
 
 def _listed(column: Column) -> Any:

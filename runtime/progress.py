@@ -77,7 +77,8 @@ class Plain:
 class Live:
     """A progress bar with loss, rate and time left; evaluations scroll above it."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, every: float = 0.25) -> None:
+        """`every`: after how many seconds the bar moves on."""
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -87,15 +88,25 @@ class Live:
             TextColumn("{task.fields[rate]} steps/s"),
             TimeRemainingColumn(),
             console=console,
+            refresh_per_second=1 / every,
         )
+        self.every = every
+        self.latest: tuple[int, float, float] | None = None
 
     def start(self, name: str, total: int | None, done: int) -> None:
         self.begun, self.first = time.monotonic(), done
+        self.moved = self.begun
         self.progress.start()
         self.task = self.progress.add_task(name, total=total, completed=done, loss="–", lr="–", rate="–")
 
     def step(self, batches: int, loss: float, lr: float) -> None:
-        rate = (batches - self.first) / max(time.monotonic() - self.begun, 1e-9)
+        self.latest = batches, loss, lr
+        if time.monotonic() - self.moved >= self.every:
+            self._move(batches, loss, lr)
+
+    def _move(self, batches: int, loss: float, lr: float) -> None:
+        self.moved = time.monotonic()
+        rate = (batches - self.first) / max(self.moved - self.begun, 1e-9)
         self.progress.update(self.task, completed=batches, loss=f"{loss:.4f}", lr=f"{lr:.2g}", rate=f"{rate:.0f}")
 
     def row(self, row: Mapping[str, Any]) -> None:
@@ -106,6 +117,8 @@ class Live:
         self.progress.console.print(text, highlight=False, markup=False)
 
     def stop(self) -> None:
+        if self.latest is not None:
+            self._move(*self.latest)
         self.progress.stop()
 
 

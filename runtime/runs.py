@@ -57,8 +57,11 @@ class Run(Struct):
     spec_hash: str
 
     @classmethod
-    def create(cls, path: Path, spec: Spec, overwrite: bool) -> Run:
-        """Make the folder; raises `RunExists` where one is there and `overwrite` is not asked for."""
+    def create(cls, path: Path, spec: Spec, overwrite: bool, about: Mapping[str, Any] | None = None) -> Run:
+        """Make the folder; raises `RunExists` where one is there and `overwrite` is not asked for.
+
+        `about` is noted beside versions and machine, such as the backend.
+        """
         if path.exists():
             if not overwrite:
                 raise RunExists(
@@ -72,7 +75,7 @@ class Run(Struct):
         source = "\n".join(spec.report.sources.get(spec.root.span.file, [])) + "\n"
         write_atomically(path / SPEC, source.encode())
         write_atomically(path / RESOLVED, resolved_text(spec).encode())
-        save_json(path / ENV, environment())
+        save_json(path / ENV, environment() | dict(about or {}))
         return run
 
     @classmethod
@@ -100,8 +103,9 @@ class Run(Struct):
         save_json(self.path / DATA, about)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        # Without buffers, which cost more than the row where epochs are short.
+        with (self.path / METRICS).open("ab", buffering=0) as file:
+            file.write(f"{json.dumps(row)}\n".encode())
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows logged so far; a torn last line is left out."""

@@ -7,21 +7,28 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..backends.base import Backend
 from ..backends.base import load as load_backend
+from ..backends.executable import sizes_of
+from ..backends.machine import width
+from ..backends.threads import owner, threads
 from ..compiler import text
 from ..compiler.analysis import id_bounds
 from ..compiler.build import Head, Network, build
 from ..compiler.generation import step_model
 from ..compiler.initialisers import generator
-from ..compiler.ir import Array, DType, input_of
+from ..compiler.ir import Array, DType, Graph, input_of
 from ..compiler.passes import Model, Record, for_inference
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import Train
+from ..compiler.spec.signatures import BATCH
 from ..compiler.structs import Struct
 from . import report
 from .artefacts import is_artefact, open_artefact
 from .bundles import DATA, EXAMPLES, GRAPH, SPEC, WEIGHTS, write_bundle
 from .checkpoints import load_json, save_json, tensors
+from .choice import AUTO, backend_for
+from .choice import for_training as choose_for_training
 from .data import (
     DataError,
     Dataset,
@@ -35,7 +42,7 @@ from .evaluation import Outcome, as_json, calls_for, earlier, judged
 from .metrics import About, by_horizon, confusion_matrix, intervals, per_class, reliability, slices, span_table
 from .model import LoadedModel, inference_model, initial_weights, load
 from .progress import Listener
-from .runs import EVALUATION, Run, resolved_text, trine_version
+from .runs import ENV, EVALUATION, Run, resolved_text, trine_version
 from .specs import UsageError, open_spec
 from .texts import check_texts, with_texts
 from .trainer import Trainer
@@ -180,18 +187,42 @@ def train(
     sized, dataset = prepare(spec, data)
     arrays = {name: part.arrays for name, part in dataset.splits.items()}
     again = resume and out is not None and out.exists()
-    trainer = Trainer(sized, arrays, load_backend(backend), listener, dtype, again, dataset.fields)
+    runner, about = _runner(backend, sized, arrays["train"], listener, out if again else None)
+    trainer = Trainer(sized, arrays, runner, listener, dtype, again, dataset.fields)
     run, checkpoint = None, None
     if out is not None:
         # Only now is an old run removed: whatever could be wrong with this one was found before.
-        run = trainer.run = _resumed(out, sized, dataset) if again else Run.create(out, sized, overwrite)
+        run = trainer.run = _resumed(out, sized, dataset) if again else Run.create(out, sized, overwrite, about)
         checkpoint = run.latest_checkpoint() if resume else None
         run.save_data(dataset.state(), dataset.sizes, dataset.fingerprint, sized.folder)
         run.truncate_metrics(checkpoint.position.batches if checkpoint else 0)
     if checkpoint is not None:
         trainer.resume(checkpoint)
-    trainer.fit()
-    return _finish(sized, dataset, trainer, run)
+    with owner(runner.name, _width(trainer.step_graph, arrays["train"], trainer.train.batch)):
+        trainer.fit()
+        return _finish(sized, dataset, trainer, run)
+
+
+def _width(graph: Graph, rows: Mapping[str, Array], batch: int) -> int:
+    """On how many threads a graph runs on batches of such rows."""
+    sizes = sizes_of({input_of(v).name: v.type for v in graph.by_role("data")}, rows)
+    return width(graph, {**sizes, BATCH: min(batch, sizes[BATCH])})
+
+
+def _runner(
+    backend: str, spec: Spec, rows: Mapping[str, Array], listener: Listener | None, resumed: Path | None
+) -> tuple[Backend, dict[str, Any]]:
+    """The backend to train on, and what a run notes of it. A run that was begun on one goes on on that one."""
+    seconds: Mapping[str, float] = {}
+    if backend == AUTO and resumed is not None and (resumed / ENV).exists():
+        backend = str(load_json(resumed / ENV).get("backend", AUTO))
+    if backend == AUTO:
+        choice = choose_for_training(spec, rows)
+        backend, seconds = choice.backend, choice.seconds
+        if listener is not None:
+            listener.note(choice.words)
+    about = {"backend": backend, "threads": threads()}
+    return load_backend(backend), about | ({"backend_seconds": dict(seconds)} if seconds else {})
 
 
 def _resumed(out: Path, spec: Spec, dataset: Dataset) -> Run:
@@ -306,14 +337,16 @@ def own_rows(path: str | Path, split: str | None) -> tuple[Dataset, str]:
 
 def evaluate(path: str | Path, split: str | None = None, backend: str = "numpy") -> dict[str, Any]:
     """Evaluate a run or bundle on a split of its data: see `own_rows`."""
-    model = load(path, backend)
+    model = load(path, backend_for(path, backend))
     dataset, split = own_rows(path, split)
     # The fitted state of the run counts, not what today's data would give.
     # What is ranked leaves out what the splits before have.
     wanted = dataset.splits if model.evaluator.scorers else [split]
     arrays = {name: encode_split(model.fields, dataset.tables, name) for name in wanted}
-    outcome = model.evaluator.run(arrays[split], earlier(arrays, split))
-    outcome = with_texts(outcome, model, arrays[split], dataset.splits[split].table)
+    count = _width(build(model.spec, "evaluate").graph, arrays[split], model.spec.sections.evaluate.batch)
+    with owner(model.backend.name, count):
+        outcome = model.evaluator.run(arrays[split], earlier(arrays, split))
+        outcome = with_texts(outcome, model, arrays[split], dataset.splits[split].table)
     return summarise(model, split, outcome, dataset, {split: model.metrics_of(outcome)})
 
 

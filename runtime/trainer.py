@@ -8,25 +8,27 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 
 import numpy as np
 
 from ..backends.base import Backend
-from ..backends.executable import sizes_of
 from ..compiler.build import build
 from ..compiler.initialisers import generator, initialise
-from ..compiler.ir import Array, DType, Graph, Value, bind_dims, input_of
+from ..compiler.ir import Array, DType, Graph, Value, input_of
 from ..compiler.passes import Model, for_training
 from ..compiler.rewrite import with_precision
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import Time
 from ..compiler.training import AVERAGE, SHARE, Training, learning_rate, training
+from .ahead import Ahead
 from .averages import Average
 from .buckets import Buckets
-from .checkpoints import Checkpoint, Position
+from .checkpoints import Checkpoint, Position, Saver
 from .data import Fitted
 from .evaluation import Evaluator, as_json, earlier, metrics_of
+from .feeds import Feeds
 from .metrics import direction
 from .progress import Listener, Silent
 from .runs import Run
@@ -76,6 +78,7 @@ class Trainer:
         self.spec, self.train, self.listener = spec, train, listener or Silent()
         self.backend = backend
         self.run: Run | None = None
+        self.saver = Saver()
         self.splits = splits
         self.rows = splits["train"]
         self.count = len(next(iter(self.rows.values())))
@@ -93,12 +96,11 @@ class Trainer:
         self.executable = backend.compile(main, self.state)
         self.apply = backend.compile(apply, self.state) if apply else None
         self.hypers = [input_of(v).name for v in (apply or main).by_role("hyper")]
-        self.random = main.by_role("random")
-        self.types = {input_of(v).name: v.type for v in main.by_role("data")}
-        self.data = list(self.types)
-        self.varying = {name: f for name, f in (fields or {}).items() if f.varies and name in self.types}
         self.last: dict[str, float] = {}
-        self.buckets = Buckets(self.types, self.rows, train.buckets) if train.buckets else None
+        types = {input_of(v).name: v.type for v in main.by_role("data")}
+        self.buckets = Buckets(types, self.rows, train.buckets) if train.buckets else None
+        self.feeds = Feeds(main, self.rows, train.seed, fields or {}, self.buckets)
+        self.ahead = Ahead(self._feeds)
         self._cached_order: tuple[int, list[Array]] | None = None
         network = build(spec, "evaluate")
         if dtype is not DType.f32:
@@ -111,6 +113,7 @@ class Trainer:
         self.schedule: Schedule = train.schedule() if train.schedule else constant()
         self.base_lr = learning_rate(train)
         self._interrupt: int | None = None
+        self._measure()
         self._check_schedule()
 
     def _optimised(self) -> tuple[Graph, Graph | None]:
@@ -122,22 +125,23 @@ class Trainer:
 
     # -- how long ----------------------------------------------------------------------------
 
-    @property
-    def per_epoch(self) -> int:
-        """Batches in an epoch; the last may be smaller."""
-        return -(-self.count // self.train.batch)
-
-    @property
-    def total(self) -> int | None:
-        """Batches in all; `None` when training is measured in seconds."""
-        length = self.train.length
-        return None if length.unit == "sec" else max(1, length.steps(self.per_epoch, 0))
+    def _measure(self) -> None:
+        """Turn all that is said in epochs, shares or seconds into batches and updates, once."""
+        train = self.train
+        # Batches in an epoch, of which the last may be smaller, and in all; unknown where seconds end the training.
+        self.per_epoch = -(-self.count // train.batch)
+        self.total = None if train.length.unit == "sec" else max(1, train.length.steps(self.per_epoch, 0))
+        # What schedules measure by: updates in all, and in an epoch.
+        self.updates = self._updates(self.total), self._updates(self.per_epoch) or 1
+        self.evaluate_every = self._every(train.evaluate_every)
+        self.log_every = max(1, self.evaluate_every // LOGS)
+        self.save_every = self._every(train.checkpoint.every)
+        self.frozen = [g.freeze.steps(self.per_epoch, 0) if isinstance(g.freeze, Time) else 0 for g in train.groups]
 
     def _check_schedule(self) -> None:
-        length = self._updates(self.total), self._updates(self.per_epoch) or 1
-        self.schedule.factor(0, *length)
+        self.schedule.factor(0, *self.updates)
         if self.average is not None:
-            self.average.share(0, *length)
+            self.average.share(0, *self.updates)
 
     def _updates(self, batches: int | None) -> int | None:
         return None if batches is None else -(-batches // self.train.accumulate)
@@ -162,13 +166,15 @@ class Trainer:
                     self._after_batch()
             finally:
                 self.listener.stop()
+                self.ahead.close()
+                self.saver.wait()
         self._restore_best()
         self._judge_average()
 
     def _one_batch(self) -> None:
         began = time.perf_counter()
         position = self.position
-        feeds = self._feeds(position.batches)
+        feeds = self.ahead(position.batches)
         lr = self._learning_rate()
         if self.apply is None:
             feeds |= self._hyper_feeds(lr)
@@ -198,38 +204,19 @@ class Trainer:
 
     def _hyper_feeds(self, lr: float) -> dict[str, Array]:
         """The numbers of an update: the learning rate of each group, the step, the share of the average."""
-        step, total, per_epoch = self.position.updates, self._updates(self.total), self._updates(self.per_epoch) or 1
+        step = self.position.updates
         values = {"lr": lr, "step": float(step)}
         for i, group in enumerate(self.train.groups):
-            begun = step * self.train.accumulate
-            frozen = isinstance(group.freeze, Time) and begun < group.freeze.steps(self.per_epoch, 0)
+            frozen = step * self.train.accumulate < self.frozen[i]
             values[f"lr/{i}"] = 0.0 if frozen else lr * group.lr
         if self.average is not None:
-            values[SHARE] = self.average.share(step, total, per_epoch)
+            values[SHARE] = self.average.share(step, *self.updates)
         return {name: np.asarray(values[name], np.float64) for name in self.hypers}
 
     def _feeds(self, batch: int) -> dict[str, Array]:
         """The rows of a batch, and its random inputs."""
         epoch, place = divmod(batch, self.per_epoch)
-        rows = self._batches(epoch)[place]
-        feeds = self._varied({name: self.rows[name][rows] for name in self.data}, rows, batch)
-        if self.buckets is not None:
-            feeds = self.buckets.cut(feeds, rows)
-        sizes = sizes_of(self.types, feeds)
-        for value in self.random:
-            feeds[input_of(value).name] = uniform(value, sizes, self.train.seed, batch)
-        return feeds
-
-    def _varied(self, feeds: dict[str, Array], rows: Array, batch: int) -> dict[str, Array]:
-        """The rows with those fields drawn that vary."""
-        if not self.varying:
-            return feeds
-        whole = feeds | {name: array[rows] for name, array in self.rows.items() if name not in feeds}
-        drawn = {
-            name: field.vary(name, whole, generator(self.train.seed, "field", name, batch))
-            for name, field in self.varying.items()
-        }
-        return feeds | drawn
+        return self.feeds.of(self._batches(epoch)[place], batch)
 
     def _batches(self, epoch: int) -> list[Array]:
         """The training rows of each batch in an epoch."""
@@ -245,8 +232,7 @@ class Trainer:
         return self._cached_order[1]
 
     def _learning_rate(self) -> float:
-        per_epoch = self._updates(self.per_epoch) or 1
-        factor = self.schedule.factor(self.position.updates, self._updates(self.total), per_epoch)
+        factor = self.schedule.factor(self.position.updates, *self.updates)
         return self.base_lr * factor * self.position.lr_scale
 
     def _check_finite(self, loss: float, lr: float, norm: float | None) -> None:
@@ -262,13 +248,12 @@ class Trainer:
     # -- between batches ---------------------------------------------------------------------
 
     def _after_batch(self) -> None:
-        every = self._every(self.train.evaluate_every)
         batches, last = self.position.batches, self._finished()
-        if batches % max(1, every // LOGS) == 0 or last:
+        if batches % self.log_every == 0 or last:
             self._log_training()
-        if (batches % every == 0 or last) and "valid" in self.splits:
+        if (batches % self.evaluate_every == 0 or last) and "valid" in self.splits:
             self._evaluate()
-        if batches % self._every(self.train.checkpoint.every) == 0 or last or self.position.done:
+        if batches % self.save_every == 0 or last or self.position.done:
             self.save()
         if self._interrupt is not None:
             self.save()
@@ -353,11 +338,11 @@ class Trainer:
         return [input_of(v).name for v in self.graphs.network.graph.by_role("param", "buffer")]
 
     def save(self) -> None:
-        """Write a checkpoint, where there is a run to write it to."""
+        """Begin to write a checkpoint, where there is a run to write it to: `fit` ends when it is written."""
         if self.run is None:
             return
-        checkpoint = Checkpoint(self.position, self.state.read(), self.best)
-        self.run.save_checkpoint(checkpoint, self.train.checkpoint.keep)
+        write = partial(self.run.save_checkpoint, keep=self.train.checkpoint.keep)
+        self.saver.save(write, Checkpoint(replace(self.position), self.state.read(), self.best))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
@@ -401,11 +386,3 @@ def initial_state(graphs: list[Graph], seed: int) -> dict[str, Array]:
     for graph in graphs:
         values |= {input_of(v).name: v for v in graph.by_role("param", "buffer")}
     return {name: initialise(value, seed) for name, value in values.items()}
-
-
-def uniform(value: Value, sizes: Mapping[str, int], seed: int, batch: int) -> Array:
-    """The numbers of a random input for a batch: uniform on [0, 1), the same on every backend."""
-    declared = input_of(value)
-    shape = tuple(int(d) for d in bind_dims(declared.t.shape, sizes))
-    drawn = generator(seed, declared.name, batch).random(shape, np.float32)
-    return drawn.astype(declared.t.dtype.numpy, copy=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from trine.backends.numpy.fused import ConvThen, SquareSum
 from trine.compiler.ir import OPS, DType, Graph, Input, IRError, Op, Type, Value, constant
 from trine.compiler.ops import (
     activations,
@@ -119,8 +120,12 @@ def _convs() -> Iterator[Sample]:
     for attributes, x, weight, y in CONVS:
         yield s(conv.Conv(*attributes), f(*x), f(*weight))
         yield s(conv.Conv(*attributes), f(*x), f(*weight), f(weight[0]))
+        yield s(ConvThen(*attributes, True, False), f(*x), f(*weight), f(weight[0]), f(*y))
         yield s(conv.ConvInputGrad(x[2:], *attributes), f(*y), f(*weight))
         yield s(conv.ConvWeightGrad(weight[2:], *attributes), f(*y), f(*x))
+    yield s(ConvThen((1,), ((1, 0),), (1,), 1, False, True), apart(2, 2, 4), np.ones((3, 2, 2)))
+    yield s(ConvThen((1,), ((1, 0),), (1,), 1, True, True), f(2, 2, 4), f(3, 2, 2), f(3), grad=0)
+    yield s(SquareSum(), f(2, 3))
 
 
 def _fused() -> Iterator[Sample]:
@@ -381,6 +386,9 @@ def _recurrent() -> Iterator[Sample]:
                 yield _scan_gradient(scan, *inputs)
             x, inner = f(n, t, size), {k: f(k * units, size) for k in (1, 3, 4)}
             yield s(r.Lstm(reverse), x, inner[4], weight[4], f(4 * units), state, state, *mask, grad=1)
+            forward = x, inner[4], weight[4], f(4 * units), state, state, *mask
+            yield s(r.LstmGrad(reverse), f(n, t, units), state, state, *forward, f(n, t, units), state, state, grad=0)
+            yield s(r.LstmGrad(reverse, (False, False, True)), state, *forward, f(n, t, units), state, state, grad=0)
             yield s(r.Gru(reverse), x, inner[3], weight[3], f(3 * units), f(units), state, *mask, grad=1)
             yield s(r.Rnn(reverse), x, inner[1], weight[1], f(units), state, *mask, grad=1)
     # kept above the kink

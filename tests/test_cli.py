@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-COMMANDS = ("init", "check", "fmt", "show", "plan", "schema", "docs", "compile", "train", "eval", "predict")
+COMMANDS = ("init", "check", "fmt", "show", "plan", "bench", "schema", "docs", "compile", "train", "eval", "predict")
 
 
 def trine(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -68,6 +68,9 @@ def test_check(tmp_path: Path) -> None:
         (["compile", "zoo:tabular/wine", "-o", "model.exe"], 2, "`.py`"),
         (["docs", "convv"], 2, "did you mean `conv`?"),
         (["frobnicate"], 2, "No such command"),
+        (["bench"], 2, "name a SPEC"),
+        (["bench", "zoo:tabular/wine", "--size", "T=long"], 2, "`T=long` is not NAME=N"),
+        (["train", "zoo:tabular/wine", "--threads", "0"], 2, "0 is not in the range"),
     ],
 )
 def test_mistakes_get_a_message_and_an_exit_code(args: list[str], code: int, text: str, tmp_path: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
 
-from ...compiler.ir import Const, DType, Item, Op, Value
-from ...compiler.ops import conv, elementwise, linalg, recurrent, reduce, shape
+from ...compiler.ir import Const, DType, Item, Op, Value, scalar_of
+from ...compiler.ops import activations, conv, elementwise, linalg, norm, optim, recurrent, reduce, shape
 from ...compiler.structs import Struct
 from ..source import Writer, literal_of, shape_text
+from .fused import ConvThen, SquareSum
 
-Kind = Literal["ufunc", "into", "fresh", "view"]
+# The arrays that kernels work in, by name, in the generated source.
+WORK = "work"
+
+Kind = Literal["ufunc", "into", "fresh", "view", "state"]
 Write = Callable[[Writer, Value, Sequence[str], str | None], str]
 
 
@@ -20,7 +25,8 @@ class Emit(Struct):
     """How an op is written: given the writer, the value, its arguments and where to put the result.
 
     A `ufunc` may write over an argument of its type; `into` fills a buffer it is given; `fresh`
-    allocates; `view` shows its first argument's numbers.
+    allocates; `view` shows its first argument's numbers; `state` writes over its first argument and all
+    between the second and the last two, which are what it returns.
     """
 
     kind: Kind
@@ -38,6 +44,11 @@ def _call(function: str, *, extra: Callable[[Any], str] | None = None) -> Write:
     return write
 
 
+def _lent(out: str | None) -> str:
+    """The last arguments of a kernel that is given a buffer to fill and arrays to work in."""
+    return f", out={out}, work={WORK}" if out else ""
+
+
 def _ufunc(op: type[elementwise.Unary] | type[elementwise.Binary] | type[elementwise.Not]) -> Emit:
     return Emit("ufunc", _call(f"np.{op.ufunc}"))
 
@@ -48,6 +59,35 @@ def _into(function: str, extra: Callable[[Any], str] | None = None) -> Emit:
 
 def _kernel(name: str, *needs: str, extra: Callable[[Any], str], kind: Kind = "fresh") -> Emit:
     return Emit(kind, _call(name, extra=extra), (name, *needs))
+
+
+def _tiled(name: str, *needs: str, extra: Callable[[Any], str], kind: Kind = "into") -> Emit:
+    """A kernel that fills a buffer and works in arrays that are used again."""
+
+    def write(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+        return f"{name}({', '.join([*args, *filter(None, [extra(v.op)])])}{_lent(out)})"
+
+    return Emit(kind, write, (name, *needs))
+
+
+# From so many numbers on, NumPy's `clip` is faster than its `maximum` and `minimum` with a number, which do not use
+# vector instructions.
+CLIP_FROM = 8192
+
+
+def _bounded(function: str, low: str, high: str) -> Emit:
+    """The larger or smaller of two; of large arrays and a finite number as a clip to the bounds, `{0}` being it."""
+    plain = _call(function)
+
+    def write(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+        bound = v.inputs[1]
+        number = scalar_of(bound) if bound.rank == 0 else None
+        if number is None or not math.isfinite(number) or not v.dtype.floating or v.type.numel() < CLIP_FROM:
+            return plain(w, v, args, out)
+        end = f", out={out}" if out else ""
+        return f"np.clip({args[0]}, {low.format(args[1])}, {high.format(args[1])}{end})"
+
+    return Emit("ufunc", write)
 
 
 def _dtype(dtype: DType) -> str:
@@ -114,7 +154,14 @@ def _linear(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     x, weight, *bias = args
     if out is None:
         return f"{x} @ {weight}.T" + (f" + {bias[0]}" if bias else "")
-    w.line(f"np.matmul({x}, {weight}.T, out={out})")
+    rows, width = v.type.numel() // int(v.shape[-1]), int(v.shape[-1])
+    if rows == 1 or v.rank == 1:
+        w.line(f"np.matmul({x}, {weight}.T, out={out})")
+    elif v.rank == 2:
+        w.line(f"product({x}, {weight}, {out}, {WORK})")
+    else:
+        features = v.inputs[0].shape[-1]
+        w.line(f"product({x}.reshape(-1, {features}), {weight}, {out}.reshape(-1, {width}), {WORK})")
     return f"np.add({out}, {bias[0]}, out={out})" if bias else out
 
 
@@ -127,7 +174,26 @@ def _linear_weight_grad(w: Writer, v: Value, args: Sequence[str], out: str | Non
 
 def _conv(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     x, weight, *bias = args
-    return f"conv({x}, {weight}, {bias[0] if bias else None}, {_window(v.op)})"
+    return f"conv({x}, {weight}, {bias[0] if bias else None}, {_window(v.op)}{_lent(out)})"
+
+
+def _conv_then(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+    op = cast(ConvThen, v.op)
+    x, weight, *rest = args
+    bias = rest[0] if op.biased else None
+    plus = rest[op.biased] if len(rest) > op.biased else None
+    return f"conv({x}, {weight}, {bias}, {_window(op)}, {plus}, {op.relu}{_lent(out)})"
+
+
+def _adam(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+    op = cast(optim.Adam, v.op)
+    return f"adam({', '.join(args)}, {op.beta1}, {op.beta2}, {op.eps}, {op.decay}, {op.decoupled}, {WORK})"
+
+
+def _sgd(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+    op = cast(optim.Sgd, v.op)
+    settings = f"momentum={op.momentum}, nesterov={op.nesterov}, decay={op.decay}"
+    return f"sgd({', '.join(args)}, {settings}, work={WORK})"
 
 
 def _window(op: Any) -> str:
@@ -137,17 +203,18 @@ def _window(op: Any) -> str:
 def _avg_pool(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     op = cast(conv.AvgPool, v.op)
     window = f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"
-    total = f"window_sum({args[0]}, {window})"
+    total = f"window_sum({args[0]}, {window}{_lent(out)})"
+    end = f", out={out}" if out else ""
     if op.counts_vary and any(isinstance(d, str) for d in v.shape[-len(op.kernel) :]):
         ones = f"np.ones({args[0]}.shape[-{len(op.kernel)}:], {_dtype(v.dtype)})"
         return f"{total} / window_sum({ones}, {window})"
-    return f"{total} / {w.argument(op.counts(v.inputs[0].type), literal=True)}"
+    return f"np.divide({total}, {w.argument(op.counts(v.inputs[0].type), literal=True)}{end})"
 
 
 def _sum(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     dtype = "" if v.dtype.floating else f", dtype={_dtype(v.dtype)}"  # NumPy widens whole numbers
     end = f", out={out}" if out else ""
-    return f"np.sum({args[0]}, axis={cast(reduce.Sum, v.op).axes!r}{dtype}, keepdims=True{end})"
+    return f"np.add.reduce({args[0]}, axis={cast(reduce.Sum, v.op).axes!r}{dtype}, keepdims=True{end})"
 
 
 def _axis(op: Any) -> str:
@@ -163,12 +230,25 @@ def _scan(name: str, *needs: str, extra: str = "") -> Emit:
     return Emit("fresh", write, (name, *needs))
 
 
+CONV = (
+    "windows", "scratch", "like", "channels_last", "padded", "tile_of", "tiles", "gathered", "product", "convolve",
+    "depthwise", "endings", "finish",
+)  # fmt: skip
+ROWS = ("erf", "scratch", "pieces")
+POOL = ("scratch", "like", "slide", "join_along")
+
 e, s, r, lin, c, rec = elementwise, shape, reduce, linalg, conv, recurrent
 
 EMIT: dict[type[Op], Emit] = {
     **{op: _ufunc(op) for op in (e.Neg, e.Exp, e.Log, e.Sqrt, e.Sin, e.Cos, e.Tanh, e.Abs, e.Sign, e.Floor, e.Not)},
-    **{op: _ufunc(op) for op in (e.Add, e.Sub, e.Mul, e.Div, e.Pow, e.Maximum, e.Minimum, e.Less, e.Equal, e.And)},
-    e.Erf: Emit("fresh", _call("erf"), ("erf",)),
+    **{op: _ufunc(op) for op in (e.Add, e.Sub, e.Mul, e.Div, e.Pow, e.Less, e.Equal, e.And)},
+    e.Maximum: _bounded("np.maximum", "{0}", "np.inf"),
+    e.Minimum: _bounded("np.minimum", "-np.inf", "{0}"),
+    e.Erf: _tiled("erf_of", *ROWS, extra=lambda op: "", kind="ufunc"),
+    activations.Gelu: _tiled("gelu", "erf_of", *ROWS, extra=lambda op: f"{op.approximate}", kind="ufunc"),
+    r.Softmax: _tiled("softmax", "pieces", extra=lambda op: f"{op.axis}", kind="ufunc"),
+    norm.LayerNorm: _tiled("layer_norm", "pieces", extra=lambda op: f"{op.eps}"),
+    SquareSum: Emit("fresh", _call("square_sum"), ("square_sum",)),
     e.Where: Emit("fresh", _call("np.where")),
     e.Cast: Emit("into", _cast),
     s.Reshape: Emit("view", _reshape),
@@ -182,7 +262,7 @@ EMIT: dict[type[Op], Emit] = {
     s.Size: Emit("fresh", _size),
     s.Iota: Emit("fresh", _iota),
     r.Sum: Emit("into", _sum),
-    r.Max: _into("np.max", _axis),
+    r.Max: _into("np.maximum.reduce", _axis),
     r.ArgMax: _into("np.argmax", _axis),
     r.CumSum: _into("np.cumsum", lambda op: f"axis={op.axis}"),
     lin.MatMul: _into("np.matmul"),
@@ -193,24 +273,34 @@ EMIT: dict[type[Op], Emit] = {
     lin.WriteSlice: Emit("ufunc", _call("write_slice", extra=lambda op: f"{op.axis}"), ("write_slice",)),
     c.Windows: _kernel("windows", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.dilation!r}", kind="view"),
     c.Fold: _kernel("fold", extra=lambda op: f"{shape_text(op.size)}, {op.stride!r}, {op.dilation!r}"),
-    c.Conv: Emit("fresh", _conv, ("windows", "pad", "columns", "depthwise", "conv")),
-    c.ConvInputGrad: _kernel("conv_input_grad", "fold", extra=lambda op: f"{shape_text(op.size)}, {_window(op)}"),
-    c.ConvWeightGrad: _kernel(
-        "conv_weight_grad", "windows", "pad", "columns", extra=lambda op: f"{op.size!r}, {_window(op)}"
+    c.Conv: Emit("into", _conv, ("conv", *CONV)),
+    ConvThen: Emit("into", _conv_then, ("conv", *CONV)),
+    c.ConvInputGrad: _tiled(
+        "conv_input_grad", "conv", "fold_taps", *CONV, extra=lambda op: f"{shape_text(op.size)}, {_window(op)}"
     ),
-    c.MaxPool: _kernel(
-        "max_pool", "windows", "pad", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"
+    c.ConvWeightGrad: _tiled(
+        "conv_weight_grad", "correlate", "depthwise_weight_grad", *CONV,
+        extra=lambda op: f"{op.size!r}, {_window(op)}",
     ),
-    c.MaxPoolGrad: _kernel(
-        "max_pool_grad", "windows", "pad", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"
+    c.MaxPool: _tiled("max_pool", *POOL, extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.pads!r}"),
+    c.MaxPoolGrad: _tiled(
+        "max_pool_grad", "padded", "to_first", *POOL,
+        extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.pads!r}",
     ),
-    c.AvgPool: Emit("fresh", _avg_pool, ("windows", "pad", "window_sum")),
+    c.AvgPool: Emit("into", _avg_pool, ("window_sum", *POOL)),
+    optim.Adam: Emit("state", _adam, ("scratch", "adam")),
+    optim.Sgd: Emit("state", _sgd, ("scratch", "sgd")),
     rec.LstmScan: _scan("lstm_scan", "time_first"), rec.LstmScanGrad: _scan("lstm_scan_grad", "shifted"),
     rec.GruScan: _scan("gru_scan", "time_first"), rec.GruScanGrad: _scan("gru_scan_grad", "shifted"),
     rec.RnnScan: _scan("rnn_scan", "time_first"), rec.RnnScanGrad: _scan("rnn_scan_grad", "shifted"),
     rec.ReluScan: _scan("rnn_scan", "time_first", extra=", relu=True"),
     rec.ReluScanGrad: _scan("rnn_scan_grad", "shifted", extra=", relu=True"),
 }  # fmt: skip
+
+
+# Kernels that work in pieces, and the size of array from which on that costs less than it saves.
+PIECEWISE = (activations.Gelu, reduce.Softmax, norm.LayerNorm)
+PIECES_FROM = 4096
 
 
 def kind_of(value: Value) -> Kind:
@@ -220,11 +310,19 @@ def kind_of(value: Value) -> Kind:
     return "fresh" if isinstance(value.op, Const) else EMIT[type(value.op)].kind
 
 
+def written_over(value: Value) -> tuple[Value, ...]:
+    """What an op that changes state writes over, in the order of its outputs."""
+    p, _, *slots = value.inputs[:-2]
+    return (p, *slots)
+
+
 def is_view(value: Value) -> bool:
     return kind_of(value) == "view"
 
 
 def native(value: Value) -> bool:
+    if isinstance(value.op, PIECEWISE) and value.type.numel() < PIECES_FROM:
+        return False
     return type(value.op) in EMIT or isinstance(value.op, Const | Item)
 
 

@@ -20,15 +20,18 @@ from ...files import write_atomically
 from .. import recurrent
 from ..source import Writer, hint_of
 from . import KERNELS
-from .emit import EMIT, native, write
+from .emit import EMIT, kind_of, native, write
 
 ORDER = (
-    "erf", "windows", "fold", "scatter_add", "pad", "columns", "depthwise", "conv", "conv_input_grad",
-    "conv_weight_grad", "max_pool", "max_pool_grad", "window_sum", *recurrent.NAMES,
+    "erf", "windows", "fold", "scatter_add", "scratch", "channels_last", "like", "padded", "tile_of", "tiles",
+    "gathered", "product", "conv", "convolve", "depthwise", "endings", "finish", "conv_input_grad", "fold_taps",
+    "conv_weight_grad", "correlate", "depthwise_weight_grad", "max_pool", "window_sum", "slide", "join_along",
+    "max_pool_grad", "to_first", "pieces", "erf_of", "gelu", "softmax", "layer_norm", "square_sum",
+    *recurrent.NAMES,
 )  # fmt: skip
 
 RESERVED = (
-    "np", "base64", "io", "sys", "predict", "check", "weights", "main", "w", "INPUTS", "WEIGHTS", *ORDER,
+    "np", "base64", "io", "math", "sys", "predict", "check", "weights", "main", "w", "INPUTS", "WEIGHTS", *ORDER,
 )  # fmt: skip
 
 
@@ -40,14 +43,14 @@ def export(model: Model, path: Path, notes: Mapping[str, str]) -> None:
 def module_source(model: Model, notes: Mapping[str, str], embed: bool = True) -> str:
     """The text of the file; without `embed`, the function alone."""
     writer = Writer(reserved=RESERVED)
-    graph = _with_safe_dims(legalize(model.graph, native, "numpy"), writer)
+    graph = _with_safe_dims(legalize(model.graph, _exportable, "numpy"), writer)
     body = _body(graph, writer)
     if not embed:
         return body
     arrays = dict(model.weights) | writer.constants
     parts = [
         _heading(graph, notes),
-        "from __future__ import annotations\n\nimport base64\nimport io\nimport sys\n\nimport numpy as np",
+        "from __future__ import annotations\n\nimport base64\nimport io\nimport math\nimport sys\n\nimport numpy as np",
         *(_kernel(name) for name in _kernels(graph)),
         _CHECK,
         body,
@@ -58,6 +61,11 @@ def module_source(model: Model, notes: Mapping[str, str], embed: bool = True) ->
         'w = weights()\n\nif __name__ == "__main__":\n    main()\n',
     ]
     return "\n\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _exportable(v: Value) -> bool:
+    """Whether a value is written natively: weights do not change in the file, so nothing is that changes them."""
+    return native(v) and (isinstance(v.op, Item) or kind_of(v) != "state")
 
 
 def _heading(graph: Graph, notes: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from ...compiler.passes import Model
 from ...compiler.rewrite import legalize
 from ...files import write_atomically
 from ..executable import Run, Specialised, lower
+from ..profiling import Clock
 from .emit import native, native_here
 from .model import model_proto
 from .prepare import prepare
@@ -37,8 +38,8 @@ class OnnxExecutable(Specialised):
         self.state = state
         self._native = partial(native_here, kept=in_place(graph))
 
-    def specialise(self, sizes: Mapping[str, int]) -> Run:
-        return self._general or self._run(sizes)
+    def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
+        return self._run(sizes, clock) if clock is not None else self._general or self._run(sizes)
 
     @cached_property
     def _general(self) -> Run | None:
@@ -50,8 +51,8 @@ class OnnxExecutable(Specialised):
         except ValueError:
             return None
 
-    def _run(self, sizes: Mapping[str, int]) -> Run:
-        return runner(prepare(lower(self.graph, sizes, self._native, "onnx")), self.state)
+    def _run(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
+        return runner(prepare(lower(self.graph, sizes, self._native, "onnx")), self.state, clock)
 
 
 def write_with_data_beside(proto: onnx.ModelProto, path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ...compiler.ir import Array, Graph, Input, Type, input_of
+from ...compiler.ir import Array, Graph, Input, Origin, Type, input_of
 from .emit import ATTENTION_OPSET, IR_VERSION, OPSET, write
 from .emitter import ELEMENTS, Emitter
 
@@ -39,8 +39,10 @@ def model_proto(
     return model
 
 
-def skeleton(graph: Graph, weights: Mapping[str, Array]) -> tuple[onnx.ModelProto, dict[str, Array]]:
-    """The ONNX model without its initializers, and these by name."""
+def skeleton(
+    graph: Graph, weights: Mapping[str, Array], origins: dict[str, Origin] | None = None
+) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """The ONNX model without its initializers, and these by name. `origins` takes down where its nodes come from."""
     em = Emitter(graph)
     inputs = [v for v in graph.inputs if input_of(v).name not in weights]
     names = output_names(graph)
@@ -48,8 +50,12 @@ def skeleton(graph: Graph, weights: Mapping[str, Array]) -> tuple[onnx.ModelProt
     for v in graph.inputs:
         em.written[v] = input_of(v).name
     for v in em.order:
-        if not isinstance(v.op, Input):
-            write(em, v)
+        if isinstance(v.op, Input):
+            continue
+        before = len(em.nodes)
+        write(em, v)
+        if origins is not None and v.origin is not None:
+            origins |= {node.name: v.origin for node in em.nodes[before:]}
     em.call([(em.written[v], name) for name, v in zip(names, graph.roots, strict=True)])
     nodes, constants = em.live(names)
     held = [name for v in graph.inputs if (name := input_of(v).name) in weights]

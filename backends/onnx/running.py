@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, numpy_helper
 
-from ...compiler.ir import Array, DType, Frozen, Graph, Input, Item, input_of
+from ...compiler.ir import Array, DType, Frozen, Graph, Input, Item, Origin, input_of
 from ...compiler.ops.attention import CachedAttention
 from ..executable import Run
+from ..profiling import Clock
+from ..threads import threads
 from .emitter import ELEMENTS
 from .model import output_names, skeleton
-
-
-def threads() -> int:
-    """How many threads a session computes with."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) else os.cpu_count() or 1
+from .timing import node_times
 
 
 class OnnxState:
@@ -59,12 +58,14 @@ class OnnxState:
 SPIN_MICROSECONDS = 300
 
 
-def session_of(graph: Graph) -> tuple[ort.InferenceSession, list[Array]]:
+def session_of(graph: Graph, clock: Clock | None = None) -> tuple[ort.InferenceSession, list[Array]]:
     """A session on the CPU, which gives the same numbers each time, and arrays that must live as long as it.
 
     ONNX Runtime reads large constants where they are: they are neither serialised nor copied, and may be any size.
+    With a clock, the session keeps the time of its nodes.
     """
-    model, arrays = skeleton(graph, {})
+    origins: dict[str, Origin] = {}
+    model, arrays = skeleton(graph, {}, origins)
     large = {name: array for name, array in arrays.items() if array.nbytes > Frozen.LARGE}
     model.graph.initializer.extend(
         _elsewhere(name, array) if name in large else numpy_helper.from_array(array, name)
@@ -76,7 +77,13 @@ def session_of(graph: Graph) -> tuple[ort.InferenceSession, list[Array]]:
     options.intra_op_num_threads = threads()
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_MICROSECONDS))
     options.add_external_initializers(list(large), [ort.OrtValue.ortvalue_from_numpy(a) for a in large.values()])
+    folder = tempfile.TemporaryDirectory() if clock is not None else None
+    if folder is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder.name) / "profile")
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    if clock is not None and folder is not None:
+        clock.read = partial(node_times, session, folder, origins)
     return session, list(large.values())
 
 
@@ -90,14 +97,14 @@ def _elsewhere(name: str, array: Array) -> TensorProto:
     return proto
 
 
-def runner(graph: Graph, state: OnnxState) -> Run:
+def runner(graph: Graph, state: OnnxState, clock: Clock | None = None) -> Run:
     """A prepared graph as a function of the arrays fed to it, in the order of its inputs."""
-    return Stateful(graph, state) if graph.by_role("param", "buffer") else stateless(graph)
+    return Stateful(graph, state, clock) if graph.by_role("param", "buffer") else stateless(graph, clock)
 
 
-def stateless(graph: Graph) -> Run:
+def stateless(graph: Graph, clock: Clock | None) -> Run:
     """A graph that reads nothing but what it is fed. What it returns is the caller's own."""
-    session, constants = session_of(graph)
+    session, constants = session_of(graph, clock)
     read = {i.name for i in session.get_inputs()}
     fed = [input_of(v).name for v in graph.inputs]
     unread = [name for name in fed if name not in read]
@@ -118,8 +125,8 @@ class Stateful:
     Two bindings take turns, as the two sets of values of the state do: then little has to be bound anew.
     """
 
-    def __init__(self, graph: Graph, state: OnnxState) -> None:
-        self.session, self.constants = session_of(graph)
+    def __init__(self, graph: Graph, state: OnnxState, clock: Clock | None = None) -> None:
+        self.session, self.constants = session_of(graph, clock)
         self.state = state
         read = {i.name for i in self.session.get_inputs()}
         names = {input_of(v).name: input_of(v).role in ("param", "buffer") for v in graph.inputs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ...compiler.ops.optim import Adam, Sgd
 from ...compiler.passes import Model
 from ..base import BackendError
 from ..executable import Run, Specialised, lower
+from ..profiling import Clock
 from . import export as exporting
 from .emit import native
 from .program import Layouts, Program, tensor_of
@@ -46,13 +48,12 @@ class TorchExecutable(Specialised):
         self.state = state
         self.layouts = Layouts(state.device)
 
-    def specialise(self, sizes: Mapping[str, int]) -> Run:
-        lowered = lower(self.graph, sizes, _kept, "torch")
+    def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
+        cpu = self.state.device.type == "cpu"
+        lowered = lower(self.graph, sizes, partial(_kept, cpu=cpu), "torch")
         if not _fusible(lowered):
-            lowered = lower(self.graph, sizes, native, "torch")
-        return Program(lowered, self.state.device.type == "cpu").load(
-            self.state.tensors, self.state.device, self.layouts
-        )
+            lowered = lower(self.graph, sizes, partial(native, cpu=cpu), "torch")
+        return Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts, clock)
 
 
 def _fusible(graph: Graph) -> bool:
@@ -74,9 +75,9 @@ def _is_new_state(v: Value) -> bool:
     return isinstance(v.op, Item) and isinstance(v.inputs[0].op, Adam | Sgd)
 
 
-def _kept(value: Value) -> bool:
+def _kept(value: Value, cpu: bool = True) -> bool:
     """Native ops, and the optimizer updates that have a fused kernel for all parameters at once."""
-    return native(value) or isinstance(value.op, Adam | Sgd)
+    return native(value, cpu) or isinstance(value.op, Adam | Sgd)
 
 
 class TorchBackend:
@@ -88,7 +89,7 @@ class TorchBackend:
         self.device = torch.device(device)
 
     def native(self, value: Value) -> bool:
-        return _kept(value)
+        return _kept(value, self.device.type == "cpu")
 
     def state(self, arrays: Mapping[str, Array]) -> TorchState:
         return TorchState(arrays, self.device)

@@ -304,6 +304,30 @@ def _recurrent(name: str, extra: Callable[[Any], str] = lambda op: "") -> Write:
     return write
 
 
+def _lstm(w: Writer, v: Value, a: Sequence[str]) -> str:
+    """An LSTM; where its gradient is asked for, its kernel leaves behind what that needs."""
+    if not isinstance(w, packed.Packing) or v.inputs not in w.trained:
+        return _recurrent("lstm")(w, v, a)
+    return _lstm_train(w, v.inputs, a, cast(recurrent.Lstm, v.op).reverse)
+
+
+def _lstm_train(w: packed.Packing, inputs: tuple[Value, ...], a: Sequence[str], reverse: bool) -> str:
+    states, saved = w.names.make("states"), w.names.make("saved")
+    w.trained[inputs] = saved
+    w.line(f"{states}, {saved} = lstm_train({', '.join(a)}, {reverse})")
+    return states
+
+
+def _lstm_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
+    op = cast(recurrent.LstmGrad, v.op)
+    parts = iter(a)
+    grads = [next(parts) if given else "None" for given in op.given]
+    w, inputs, names = cast(packed.Packing, w), op.forward(v.inputs), op.forward(a)
+    if not w.trained[inputs]:
+        _lstm_train(w, inputs, names, op.reverse)
+    return f"lstm_grad({', '.join(grads)}, {w.trained[inputs]}, {', '.join(names)}, {op.reverse})"
+
+
 def _scan(name: str, extra: str = "") -> Write:
     """A recurrence or its gradients, as a loop of PyTorch's functions."""
     return lambda w, v, a: f"{name}(torch, {', '.join(a)}, reverse={cast(Any, v.op).reverse}{extra})"
@@ -360,7 +384,7 @@ EMIT: dict[type[Op], Write] = {
     c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool, c.AvgPoolGrad: _avg_pool_grad,
     fused.FusedConv: _fused(packed.conv), fused.FusedLinear: _fused(packed.linear),
     attention.Attention: _attention,
-    rec.Lstm: _recurrent("lstm"), rec.Gru: _recurrent("gru"),
+    rec.Lstm: _lstm, rec.LstmGrad: _lstm_grad, rec.Gru: _recurrent("gru"),
     rec.Rnn: _recurrent("rnn", lambda op: f", torch.rnn_{op.activation}"),
     rec.LstmScan: _scan("lstm_scan"), rec.LstmScanGrad: _scan("lstm_scan_grad"),
     rec.GruScan: _scan("gru_scan"), rec.GruScanGrad: _scan("gru_scan_grad"),
@@ -378,14 +402,18 @@ EMIT: dict[type[Op], Write] = {
 }  # fmt: skip
 
 
-def native(value: Value) -> bool:
-    """Whether PyTorch runs a value's op as it is."""
+def native(value: Value, cpu: bool = True) -> bool:
+    """Whether PyTorch runs a value's op as it is, on the CPU or elsewhere."""
     if isinstance(value.op, Const | Item):
         return True
     if isinstance(value.op, fused.FusedConv):
-        return packed.fuses_conv(value)
+        return cpu and packed.fuses_conv(value)
     if isinstance(value.op, fused.FusedLinear):
-        return packed.fuses_linear(value)
+        return cpu and packed.fuses_linear(value)
+    if isinstance(value.op, recurrent.LstmGrad):
+        # oneDNN has it for rows without padding
+        plain = value.types[0].dtype is DType.f32 and len(value.op.forward(value.inputs)) == 6
+        return cpu and plain and 0 not in value.types[0].shape[:2]
     if isinstance(value.op, conv.AvgPool):
         return value.rank == len(value.op.kernel) + 2 and _averages(value.op, value.inputs[0].shape[2:])
     if isinstance(value.op, conv.AvgPoolGrad):

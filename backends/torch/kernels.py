@@ -100,6 +100,38 @@ def lstm(
     return y.flip(1) if reverse else y, h[0], c[0]
 
 
+def lstm_train(
+    x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, c: Tensor, reverse: bool
+) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
+    """`lstm`, and what `lstm_grad` needs of it, in a list that it empties."""
+    x = x.transpose(0, 1).contiguous()
+    weights = weight, recurrent, bias, torch.zeros_like(bias)
+    # oneDNN leaves its workspace behind only where PyTorch thinks of gradients.
+    with torch.inference_mode(False), torch.enable_grad():
+        y, hn, cn, space = torch.ops.aten.mkldnn_rnn_layer(x, *weights, h, c, reverse, [], *_layer(h), False, True)
+    return (y.transpose(0, 1), hn, cn), [(x, y, hn, cn, space)]
+
+
+def lstm_grad(
+    gy: Tensor | None, gh: Tensor | None, gc: Tensor | None, saved: list[tuple[Tensor, ...]],
+    x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, c: Tensor, reverse: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """The gradients of `lstm` in the input, the weights, the bias and the first states."""
+    x, y, hn, cn, space = saved.pop()
+    weights = weight, recurrent, bias, torch.zeros_like(bias)
+    gy = torch.zeros_like(y) if gy is None else gy.transpose(0, 1).contiguous()
+    mode, units, layers, biases, both = _layer(h)
+    gx, gw, gr, gb, _, gh0, gc0 = torch.ops.aten.mkldnn_rnn_layer_backward(
+        x, *weights, h, c, y, hn, cn, gy, gh, gc, reverse, mode, units, layers, biases, True, both, [], False, space
+    )
+    return gx.transpose(0, 1), gw, gr, gb, gh0, gc0
+
+
+def _layer(h: Tensor) -> tuple[int, int, int, bool, bool]:
+    """What PyTorch calls one layer of an LSTM: its mode, units, layers, whether it has biases and two directions."""
+    return 2, h.shape[1], 1, True, False
+
+
 def gru(
     x: Tensor,
     weight: Tensor,
@@ -164,6 +196,6 @@ def turned(x: Tensor, lengths: Tensor) -> Tensor:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f.__name__: f for f in (fold, max_pool_grad, batch_norm_train, batch_norm_grad, layer_norm_grad)},
     **{f.__name__: f for f in (global_norm, like)},
-    **{f.__name__: f for f in (lstm, gru, rnn, packed, turned)},
+    **{f.__name__: f for f in (lstm, lstm_train, lstm_grad, gru, rnn, packed, turned)},
     **{name: getattr(recurrent, name) for name in recurrent.NAMES},
 }

@@ -45,6 +45,8 @@ class Packing(Writer):
     def __init__(self, reserved: Sequence[str] = ()) -> None:
         super().__init__(reserved)
         self.packs: dict[str, tuple[Value, object, Pack]] = {}
+        # LSTMs whose gradient follows, by their inputs, and what they leave behind for it
+        self.trained: dict[tuple[Value, ...], str] = {}
         self._known: dict[tuple[Value, object], str] = {}
 
     def packed(self, weight: Value, pack: Pack, key: object, hint: str = "packed") -> str:

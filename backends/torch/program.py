@@ -17,6 +17,7 @@ from ...compiler.ir import Array, Const, Graph, Input, Item, Value, input_of, or
 from ...compiler.ops import conv, elementwise, linalg, recurrent, reduce, shape
 from ...compiler.ops.optim import Adam, Sgd
 from ..executable import Run
+from ..profiling import Clock
 from ..source import Writer, hint_of
 from .emit import argument, write, write_over
 from .kernels import FUNCTIONS
@@ -44,6 +45,9 @@ class Program:
         """`packing`: whether constant weights are laid out for kernels of the CPU."""
         self.graph = graph
         self.writer = (Packing if packing else Writer)(reserved=("torch", "F", "math", "device", *FUNCTIONS))
+        if isinstance(self.writer, Packing):
+            grads = [v for v in order(graph.roots) if isinstance(v.op, recurrent.LstmGrad)]
+            self.writer.trained = {v.op.forward(v.inputs): "" for v in grads if isinstance(v.op, recurrent.LstmGrad)}
         self.fed = [v for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
         self.state = [v for v in graph.inputs if input_of(v).role in ("param", "buffer")]
         self.fused = [v for v in order(graph.roots) if isinstance(v.op, Adam | Sgd)]
@@ -148,7 +152,13 @@ class Program:
         count = Counter(bases.values())
         return {n for n, b in bases.items() if isinstance(b.op, Input | Const) or b in self.in_place or count[b] > 1}
 
-    def load(self, tensors: Mapping[str, torch.Tensor], device: torch.device, layouts: Layouts) -> Run:
+    def load(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        device: torch.device,
+        layouts: Layouts,
+        clock: Clock | None = None,
+    ) -> Run:
         """The function, with its constants and state in place; arrays in, arrays out."""
         namespace: dict[str, Any] = {"torch": torch, "F": F, "math": math, "device": device, **FUNCTIONS}
         namespace |= {name: layouts.constant(array) for name, array in self.writer.constants.items()}
@@ -158,8 +168,11 @@ class Program:
                 _lay_out(v, tensors)
         for v in self.state:
             namespace[self.writer.variables[v]] = tensors[input_of(v).name]
+        if clock is not None and device.type == "cuda":
+            clock.wait = torch.cuda.synchronize
+        source = self.source if clock is None else clock.marked(self.source, self.writer.headings, namespace)
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
-        exec(compile(self.source, f"<{self.graph.name} on torch>", "exec"), namespace)
+        exec(compile(source, f"<{self.graph.name} on torch>", "exec"), namespace)
         function = namespace["run"]
         lent = self._lent()
 

@@ -24,7 +24,7 @@ from ..spec.reader import Spec
 from ..spec.registry import LOSSES, Call, Entry
 from ..spec.signatures import BATCH, Signature, spec_type
 from ..spec.source import Key, Node
-from ..spec.steps import Step, parse_blocks, parse_step, parse_steps, references
+from ..spec.steps import Step, parse_blocks, parse_step, parse_steps
 from .network import Head, Network
 from .walker import Bound, Frame, StepWalker
 
@@ -140,7 +140,7 @@ class ModelWalker(StepWalker):
     def check_inputs_used(self, frame: Frame, wanted: set[str], steps: list[Step]) -> None:
         if self.unordered or not steps or any(step.broken for step in steps):
             return
-        read = wanted | self.meant | {name for step in steps for name in references(step) | self.names_meant(step)}
+        read = wanted | self.meant | {name for step in steps for name in step.reads | self.names_meant(step)}
         inputs = [bound for bound in frame.names.values() if bound.kind == "input"]
         if len(inputs) == 1 and steps and steps[0].inputs is None:
             read.add(inputs[0].path)

@@ -23,7 +23,7 @@ from ..spec.reader import Spec
 from ..spec.registry import LAYERS, Call, Entry
 from ..spec.signatures import spec_type
 from ..spec.source import Key, Node
-from ..spec.steps import USE, Block, Step, arity, nested, parse_steps, references
+from ..spec.steps import USE, Block, Step, arity, nested, parse_steps
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -70,6 +70,7 @@ class StepWalker:
         self.report = Report(spec.report.sources, dict(spec.report.diagnostics))
         self.builder = Builder(training=mode == "train")
         self.blocks: dict[str, Block] = {}
+        self.parsed: dict[Node, list[Step]] = {}  # what a block holds is read once, however often it is used
         self.used_blocks: set[str] = set()
         self.applied: list[Applied] = []
         self.depth: list[str] = []
@@ -81,9 +82,11 @@ class StepWalker:
 
     def walk_nested(self, node: Node, frame: Frame, incoming: Bound) -> Bound | None:
         """Apply the list of steps inside a layer or block, where only the last one's value comes out."""
-        before = len(self.report.diagnostics)
-        steps = parse_steps(node, self.report)
-        self.annotate(before, frame.notes)
+        steps = self.parsed.get(node)
+        if steps is None:
+            before = len(self.report.diagnostics)
+            steps = self.parsed[node] = parse_steps(node, self.report)
+            self.annotate(before, frame.notes)
         last = self.walk_list(steps, frame, incoming)
         self.check_steps_used(steps, frame, set(), False)
         return last
@@ -478,7 +481,7 @@ class StepWalker:
 def _reads(steps: list[Step]) -> list[set[int]]:
     """For each step of a list, the positions of those it reads."""
     position = {str(step.name): i for i, step in enumerate(steps) if step.name}
-    found = [{position[name] for name in references(step) if name in position} for step in steps]
+    found = [{position[name] for name in step.reads if name in position} for step in steps]
     for i, step in enumerate(steps):
         if step.inputs is None and i:
             found[i].add(i - 1)

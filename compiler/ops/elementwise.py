@@ -12,6 +12,9 @@ from . import kernels
 
 def broadcast(name: str, *types: Type) -> Shape:
     """The common shape of `types`; raises `IRError` naming both sides where there is none."""
+    first = types[0].shape
+    if all(t.shape in (first, ()) for t in types[1:]):
+        return first
     rank = max(t.rank for t in types)
     shape: list[Dim] = [1] * rank
     for t in types:

@@ -12,15 +12,17 @@ state is that of the last real step, and in reverse the scan begins at it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, Literal
+from functools import reduce
+from typing import ClassVar, Literal, TypeVar
 
 from ..ir import DType, Grads, Input, IRError, Op, Type, Value, constant, order
 from .activations import Relu, Sigmoid
-from .elementwise import Cast, Tanh, Where, floating
-from .linalg import Gather, Linear
-from .reduce import Sum
+from .elementwise import Add, Cast, Tanh, Where, floating
+from .linalg import Gather, Linear, LinearWeightGrad, ScatterAdd
+from .reduce import Sum, sum_to
 from .shape import BroadcastTo, Concat, Size, Split, reshape, swap_last, zeros_like
 
+T = TypeVar("T")
 STEPS = 1  # the axis of time
 
 
@@ -311,8 +313,12 @@ class Recurrent(Op):
 
 def last_step(state: Value, reverse: bool) -> Value:
     """The state [N, units] after the scan of [N, T, units]: that of the last step, or in reverse of the first."""
-    index = constant(0, DType.i64) if reverse else Size(state.shape[STEPS], DType.i64)() - 1
-    return Gather(STEPS)(state, index)
+    return Gather(STEPS)(state, last_place(state, reverse))
+
+
+def last_place(state: Value, reverse: bool) -> Value:
+    """The number of the step that comes last."""
+    return constant(0, DType.i64) if reverse else Size(state.shape[STEPS], DType.i64)() - 1
 
 
 class Lstm(Recurrent):
@@ -323,6 +329,66 @@ class Lstm(Recurrent):
 
     def scan(self) -> Scan:
         return LstmScan(self.reverse)
+
+    def vjp(self, g: tuple[Value | None, ...], y: Value, *inputs: Value) -> Grads:
+        given = tuple(part is not None for part in g)
+        found = LstmGrad(self.reverse, given)(*(part for part in g if part is not None), *inputs, *y.items())
+        return [*found.items(), *(None for _ in inputs[len(found.types) :])]
+
+    def gradient(self, v: Value) -> Value:
+        """The gradient of a value of this op, for a backend to say whether it has a kernel for it."""
+        y = v.items()
+        return LstmGrad(self.reverse, (True, False, False))(y[0], *v.inputs, *y)
+
+
+class LstmGrad(Op):
+    """The gradients of `Lstm` in all its inputs but the mask, from those of its outputs, its inputs and its outputs.
+
+    given: which of the outputs have a gradient; the others are no inputs.
+    """
+
+    reverse: bool = False
+    given: tuple[bool, ...] = (True, True, True)
+
+    def forward(self, inputs: Sequence[T]) -> tuple[T, ...]:
+        """Of what stands for this op's inputs, what stands for those of the `Lstm`."""
+        return tuple(inputs[sum(self.given) : -3])
+
+    def type(self, *inputs: Type) -> tuple[Type, ...]:
+        count = sum(self.given)
+        forward = self.forward(inputs)
+        found = Lstm(self.reverse).type(*forward)
+        expected = (*(t for t, given in zip(found, self.given, strict=True) if given), *found)
+        if (*inputs[:count], *inputs[-3:]) != expected:
+            raise IRError(f"LstmGrad: {', '.join(map(str, inputs))} are no gradients, inputs and outputs of an LSTM")
+        return tuple(forward[:6])
+
+    def decompose(self, *inputs: Value) -> tuple[Value, ...]:
+        parts = iter(inputs)
+        gy, gh, gc = (next(parts) if given else None for given in self.given)
+        x, weight, recurrent, bias, h, c, *mask = self.forward(inputs)
+        z = Linear()(x, weight, bias)
+        outputs = LstmScan(self.reverse)(z, recurrent, h, c, *mask).items()
+        if gy is not None and mask:
+            gy = gy * Cast(gy.dtype)(reshape(mask[0], (*mask[0].shape, 1)))
+        steps = [part for part in (gy, self._last(gh, outputs[0])) if part is not None]
+        cells = self._last(gc, outputs[1])
+        gz, *rest = LstmScanGrad(self.reverse)(
+            reduce(Add(), steps) if steps else zeros_like(outputs[0]),
+            zeros_like(outputs[1]) if cells is None else cells,
+            z, recurrent, h, c, *mask, *outputs,
+        )  # fmt: skip
+        grads = Linear()(gz, swap_last(weight)), LinearWeightGrad()(gz, x)
+        return (*grads, rest[0], sum_to(gz, bias.shape), *rest[1:])
+
+    def _last(self, g: Value | None, states: Value) -> Value | None:
+        """The gradient of the last of all states as one of them all."""
+        if g is None:
+            return None
+        return ScatterAdd(STEPS, (states.shape[STEPS],))(g, last_place(states, self.reverse))
+
+    def flops(self, out: tuple[Type, ...], *inputs: Type) -> int:
+        return 2 * Lstm(self.reverse).flops((), *self.forward(inputs))
 
 
 class Gru(Recurrent):

@@ -22,22 +22,20 @@ def fold_constants(model: Model) -> Model:
 
     Example: fold_constants
     """
-
-    def known(value: Value) -> bool:
-        return isinstance(value.op, Const)
-
     memo: dict[Value, Replacement] = {v: v for v in model.graph.inputs}
-    for value in order(model.graph.roots):
+    for value in model.graph.order():
         if value in memo:
             continue
         new = mapped(value, memo)
-        if isinstance(new, Value) and _foldable(new) and all(map(known, new.inputs)):
+        if isinstance(new, Value) and _foldable(new):
             new = constant(evaluate([new], {})[0])
         memo[value] = new
     return Model(with_roots(model.graph, memo), model.weights)
 
 
 def _foldable(value: Value) -> bool:
+    if not all(isinstance(x.op, Const) for x in value.inputs):
+        return False
     if isinstance(value.op, Const | Input | Item) or isinstance(value.type_, tuple) or value.type.names:
         return False
     if isinstance(value.op, Size) and isinstance(value.op.dim, str):
@@ -92,9 +90,10 @@ def precompute(model: Model) -> Model:
     arrays = evaluate(tops, weights)
     memo: dict[Value, Replacement] = {}
     new_weights = dict(weights)
-    still_read = _read_outside(graph, tops)
+    taken = _read_outside(graph, tops)
     for top, array in zip(tops, arrays, strict=True):
-        name = _name(top, leaves[top], still_read, memo)
+        name = _name(top, leaves[top], taken)
+        taken.add(name)
         memo[top] = Input(name, top.type, "param")()
         new_weights[name] = array
     return _with_parameters(graph, memo, new_weights)
@@ -103,7 +102,7 @@ def precompute(model: Model) -> Model:
 def _fixed(graph: Graph) -> set[Value]:
     """The values that depend on parameters, buffers without updates, and constants alone."""
     fixed: set[Value] = set()
-    for v in order(graph.roots):
+    for v in graph.order():
         if isinstance(v.op, Input):
             if v.op.role in ("param", "buffer") and v.op.name not in graph.updates:
                 fixed.add(v)
@@ -116,19 +115,16 @@ def _fixed(graph: Graph) -> set[Value]:
 
 def _tops(graph: Graph, fixed: set[Value]) -> list[Value]:
     """The fixed values that something else reads and that are not parameters already."""
-    read = set(graph.roots).union(*(v.inputs for v in order(graph.roots) if v not in fixed))
-    return [v for v in order(graph.roots) if v in fixed and v in read and not isinstance(v.op, Input | Const)]
+    read = set(graph.roots).union(*(v.inputs for v in graph.order() if v not in fixed))
+    return [v for v in graph.order() if v in fixed and v in read and not isinstance(v.op, Input | Const)]
 
 
-def _read_outside(graph: Graph, tops: list[Value]) -> set[Value]:
-    """The inputs that are still read when `tops` are cut off."""
-    return set(order(graph.roots, set(tops)))
+def _read_outside(graph: Graph, tops: list[Value]) -> set[str]:
+    """The names of the inputs that are still read when `tops` are cut off."""
+    return {v.op.name for v in order(graph.roots, set(tops)) if isinstance(v.op, Input)}
 
 
-def _name(top: Value, leaves: list[Value], read: set[Value], memo: dict[Value, Replacement]) -> str:
-    taken = {input_of(v).name for v in memo.values() if isinstance(v, Value)} | {
-        input_of(v).name for v in read if isinstance(v.op, Input)
-    }
+def _name(top: Value, leaves: list[Value], taken: set[str]) -> str:
     candidates = [input_of(v).name for v in leaves if v.rank == top.rank] or [input_of(leaves[0]).name]
     name = next((c for c in candidates if c not in taken), f"{candidates[0]}.folded")
     while name in taken:
@@ -138,11 +134,11 @@ def _name(top: Value, leaves: list[Value], read: set[Value], memo: dict[Value, R
 
 def _with_parameters(graph: Graph, memo: dict[Value, Replacement], weights: dict[str, Array]) -> Model:
     """The graph with `memo` put in, and the weights it then reads."""
-    for value in order(graph.roots):
+    for value in graph.order():
         if value not in memo:
             memo[value] = value if isinstance(value.op, Input) else mapped(value, memo)
     new = with_roots(graph, memo)
-    read = {v for v in order(new.roots) if isinstance(v.op, Input)}
+    read = {v for v in new.order() if isinstance(v.op, Input)}
     kept = [v for v in graph.inputs if v in read or input_of(v).role == "data" or input_of(v).name in new.updates]
     made = sorted(read - set(kept), key=lambda v: input_of(v).name)
     inputs = (*kept, *made)

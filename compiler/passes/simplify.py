@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from ..ir import Graph, Input, Item, Value, order, scalar_of
+from ..ir import Graph, Input, Item, Value, scalar_of
 from ..ops.elementwise import Add, Cast, Div, Maximum, Minimum, Mul, Neg, Pow, Sub
 from ..ops.reduce import Sum
 from ..ops.shape import BroadcastTo, Reshape, Transpose, reshape, transpose
@@ -26,7 +26,7 @@ def merge_equal(graph: Graph) -> Graph:
     """The graph with structurally equal values made one, wherever in the spec they come from."""
     memo: dict[Value, Replacement] = {v: v for v in graph.inputs}
     known: dict[tuple[object, ...], Replacement] = {}
-    for value in order(graph.roots):
+    for value in graph.order():
         if value in memo:
             continue
         new = mapped(value, memo)

@@ -33,6 +33,11 @@ class Entry:
     def parameters(self) -> tuple[inspect.Parameter, ...]:
         return tuple(inspect.signature(self.function).parameters.values())
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of all parameters."""
+        return frozenset(p.name for p in self.parameters)
+
 
 @dataclass(frozen=True, eq=False)
 class Call:
@@ -54,7 +59,7 @@ class Call:
 
     def __call__(self, *args: Any) -> Any:
         """Call the function: positional arguments are given here, the named ones by the spec."""
-        reserved = {p.name for p in self.entry.parameters}
+        reserved = self.entry.names
         named = {name if name in reserved else name + "_": value for name, value in self.args.items()}
         return self.entry.function(*args, **named)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..structs import Struct
 from .diagnostics import Report, Span, hint, nearest, suggest
@@ -43,6 +45,14 @@ class Step(Struct):
     share: Key | None = None
     extras: dict[str, Node] | None = None
     broken: bool = False
+
+    @cached_property  # asked for more than once
+    def reads(self) -> frozenset[str]:
+        """The names the step reads, those of the steps nested in it included."""
+        names = {str(name) for name in self.inputs or ()}
+        if self.share:
+            names.add(str(self.share))
+        return frozenset(names.union(*map(_read_within, nested(self))))
 
 
 class Block(Struct):
@@ -167,29 +177,35 @@ def _name(node: Node | None, what: str, report: Report) -> Key | None:
     return Key(node.data, node.span)
 
 
+@functools.cache
+def _nested_names(entry: Entry) -> tuple[str, ...]:
+    """The arguments of a layer that are lists of steps."""
+    return tuple(p.name for p in params_of(entry) if isinstance(p.kind, NodeKind))
+
+
 def nested(step: Step, registry: Registry = LAYERS) -> Iterator[Node]:
     """The lists of steps among a step's arguments."""
     entry = registry.find(step.layer)
     if entry is None:
         return
-    names = [p.name for p in params_of(entry) if isinstance(p.kind, NodeKind)]
+    names = _nested_names(entry)
     if isinstance(step.arguments.data, dict):
         yield from (step.arguments.data[n] for n in names if n in step.arguments.data)
     elif names and params_of(entry)[0].name == names[0]:
         yield step.arguments
 
 
-def references(step: Step) -> set[str]:
-    """The names a step reads, those of the steps nested in it included."""
-    names = {str(name) for name in step.inputs or ()}
-    if step.share:
-        names.add(str(step.share))
-    for node in nested(step):
+_known_reads: WeakKeyDictionary[Node, frozenset[str]] = WeakKeyDictionary()  # a block's are asked for at each use
+
+
+def _read_within(node: Node) -> frozenset[str]:
+    """The names that a list of steps reads from outside."""
+    known = _known_reads.get(node)
+    if known is None:
         inner = parse_steps(node, Report())
         own = {str(s.name) for s in inner if s.name}
-        for each in inner:
-            names |= references(each) - own
-    return names
+        known = _known_reads[node] = frozenset().union(*(each.reads - own for each in inner))
+    return known
 
 
 def parse_blocks(node: Node | None, report: Report) -> dict[str, Block]:

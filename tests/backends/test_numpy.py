@@ -146,7 +146,7 @@ def test_state_is_copied_in_and_out() -> None:
 def test_buffers_are_used_again() -> None:
     x = hole(1000)
     y = x
-    for _ in range(10):
+    for _ in range(25):
         y = Softmax()(Flip(0)(y) * 2.0)
     run = Program(lower(Graph("g", (x,), {"y": y}), {}, BACKEND.native, "numpy"))
     assert len(run.buffers) > 20

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from compiler_samples import CONVS, Maze
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trine.compiler import analysis
 from trine.compiler.analysis import (
     ALIGN,
     VIEWS,
@@ -108,6 +110,31 @@ def test_packed_buffers_do_not_overlap_while_both_live(asked: list[Buffer]) -> N
     live = [sum(b.size for b in asked if b.first <= t <= b.last) for t in range(42)]
     assert total >= max(live)
     assert total <= sum(-(-b.size // ALIGN) * ALIGN for b in asked)
+
+
+def packed_plainly(buffers: list[Buffer]) -> list[int]:
+    """First fit, largest first, as one would write it down."""
+    offsets: dict[int, int] = {}
+    for i in sorted(range(len(buffers)), key=lambda i: -buffers[i].size):
+        a = buffers[i]
+        busy = [(offsets[j], buffers[j]) for j in offsets if buffers[j].first <= a.last and a.first <= buffers[j].last]
+        ends = [-(-(at + b.size) // ALIGN) * ALIGN for at, b in busy]
+        offsets[i] = next(
+            at
+            for at in sorted({0, *ends})
+            if all(at + a.size <= start or at >= end for (start, _), end in zip(busy, ends, strict=True))
+        )
+    return [offsets[i] for i in range(len(buffers))]
+
+
+@steady
+@given(buffers)
+def test_pack_is_first_fit(asked: list[Buffer]) -> None:
+    asked = [Buffer(b.first, b.last, b.size + 1) for b in asked]  # what is empty fits anywhere
+    expected = packed_plainly(asked)
+    for few in (0, 1000):
+        with patch.object(analysis, "FEW", few):
+            assert pack(asked)[0] == expected
 
 
 def test_pack_uses_a_place_again() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trine.compiler.initialisers import INITIALISERS, fans, generator, initialise
+from trine.compiler.initialisers import INITIALISERS, Rekeyed, fans, generator, initialise
 from trine.compiler.ir import DType, Init, Input, Type
 
 SHAPE = (200, 100, 3)  # 60 000 numbers: a standard deviation is estimated to 0.3 %, a mean to 0.4 % of it
@@ -116,3 +116,13 @@ def test_every_initialiser_gives_float32_of_the_shape() -> None:
 )
 def test_fans(shape: tuple[int, ...], expected: tuple[int, int]) -> None:
     assert fans(shape) == expected
+
+
+def test_one_generator_gives_the_numbers_of_many() -> None:
+    """Whatever was drawn before: three numbers of 32 bits leave one that is drawn already behind."""
+    rekeyed = Rekeyed()
+    for purpose in (("dropout", 1), ("dropout", 2), ("dropout", 1), ("a", "b"), ("a\0b",)):
+        expected, rng = generator(7, *purpose), rekeyed.keyed(7, *purpose)
+        assert np.array_equal(expected.random(3, np.float32), rng.random(3, np.float32)), purpose
+        assert np.array_equal(expected.permutation(5), rng.permutation(5)), purpose
+        assert np.array_equal(expected.standard_normal(4), rng.standard_normal(4)), purpose

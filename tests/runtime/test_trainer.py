@@ -16,6 +16,7 @@ import pytest
 import trine
 from trine.backends.base import load
 from trine.compiler.ir import DType
+from trine.runtime import runs
 from trine.runtime.checkpoints import checkpoints, load_tensors
 from trine.runtime.runs import Run, RunExists
 from trine.runtime.session import prepare, train
@@ -185,6 +186,18 @@ def test_a_torn_checkpoint_is_passed_over(spec: Path, tmp_path: Path) -> None:
     checkpoint = Run(tmp_path / "run", prepare(opened)[0].hash).latest_checkpoint()
     assert checkpoint is not None
     assert checkpoint.position.batches == int(older.name.removeprefix("step-"))
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(runs, "save_checkpoint", fail)
+    with pytest.raises(OSError, match="no space left"):
+        train(open_spec(spec), tmp_path / "run")
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
 
 
 def test_training_by_seconds(spec: Path) -> None:

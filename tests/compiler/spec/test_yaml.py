@@ -7,9 +7,10 @@ import json
 import math
 import operator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
-import trine.runtime.session  # noqa: F401 (registers sources and optimizers)
+import trine.runtime.session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trine.compiler.build import build
@@ -406,3 +407,35 @@ def test_a_file_may_be_used_twice_and_not_without_end(folder):
     Path("d12.yaml").write_text("blocks: {a: {layers: [relu]}}\n")
     Path("spec.yaml").write_text("spec: 1\nmodel:\n  inputs: {x: float}\n  blocks: {use: d0.yaml}\n  layers: [a]\n")
     assert set(codes(lambda: build(read("spec.yaml")))) == {"E111"}
+
+
+SPECS = sorted((Path(trine.__file__).parent / "specs").rglob("*.yaml"))
+# What libyaml takes, and PyYAML does not or sees elsewhere: found by changing specs at random.
+TAKEN_DIFFERENTLY = [
+    "a:\tb", "{a: b?c}", "{a: ?b}", "\ufeffa: b", "a: x\ufeffy", "!", "! x", "--- ", "a\u2028--- ", "{a: , b: 1}", "[a:\n]", "{a: }",
+    "|#", "a: >-#\n  b", "[a, , b]",
+]  # fmt: skip
+
+
+def with_places(node):
+    data = node.data
+    if isinstance(data, dict):
+        data = [(str(key), key.span, with_places(value)) for key, value in data.items()]
+    elif isinstance(data, list):
+        data = [with_places(item) for item in data]
+    return type(node.data), repr(data), node.span
+
+
+@pytest.mark.parametrize("text", [*(p.read_text(encoding="utf-8") for p in SPECS), *TAKEN_DIFFERENTLY])
+def test_whichever_parser_reads_it_a_text_is_the_same(text):
+    read, by_pyyaml = Report(), Report()
+    found, expected = read_text(text, "s.yaml", read), None
+    with patch("yaml.__with_libyaml__", False):
+        expected = read_text(text, "s.yaml", by_pyyaml)
+    assert read.diagnostics == by_pyyaml.diagnostics
+    assert (found and with_places(found)) == (expected and with_places(expected))
+
+
+def test_specs_of_the_zoo_are_read_quickly():
+    with patch("yaml.SafeLoader", None):
+        assert plain(SPECS[0].read_text(encoding="utf-8"))

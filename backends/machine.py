@@ -1,0 +1,124 @@
+"""The figures of this machine: as measured and kept by `trine bench --calibrate`, or what is supposed of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..compiler.ir import Graph
+from ..compiler.machine import CALL, OP, Curve, Machine, Rates, default_machine, threads_for
+from ..compiler.rewrite import bind
+from ..files import write_atomically
+from .threads import threads
+
+LIBRARIES = ("numpy", "torch", "onnxruntime")
+
+
+def this_machine() -> Machine:
+    """The figures that were measured on this machine for the threads that are used, or those supposed."""
+    return _machine(threads())
+
+
+def width(graph: Graph, sizes: Mapping[str, int]) -> int:
+    """On how many threads a graph should run at given sizes: see `threads_for`."""
+    return 1 if threads() == 1 else threads_for(bind(graph, sizes), this_machine())
+
+
+@functools.cache
+def _machine(count: int) -> Machine:
+    return load(cache_file(count), count) or default_machine(count)
+
+
+def cache_file(count: int) -> Path:
+    """Where the figures of this processor on so many threads are kept, in the user's folder for such things."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    digest = hashlib.sha256(f"{processor()}\n{count}".encode()).hexdigest()
+    return Path(base) / "trine" / f"machine-{digest[:16]}.json"
+
+
+def processor() -> str:
+    """The processor's model, as the system calls it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    found = re.search(r"^(?:model name|Processor)\s*:\s*(.+)$", text, re.M)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def about() -> dict[str, str]:
+    """What figures hold for: the processor, and the versions of the libraries that are loaded."""
+    versions = {name: str(sys.modules[name].__version__) for name in LIBRARIES if name in sys.modules}
+    return {"processor": processor(), **versions}
+
+
+def save(machine: Machine) -> Path:
+    """Keep measured figures; the file."""
+    path = cache_file(machine.threads)
+    write_atomically(path, (json.dumps(as_json(machine), indent=1) + "\n").encode())
+    _machine.cache_clear()
+    return path
+
+
+def load(path: Path, count: int) -> Machine | None:
+    """The figures in a file; `None` where there are none, or none that hold for this processor and these versions."""
+    try:
+        machine = from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    current = about()
+    stale = any(machine.about.get(name, version) != version for name, version in current.items())
+    return None if stale or machine.threads != count or not machine.measured else machine
+
+
+def as_json(machine: Machine) -> dict[str, Any]:
+    return {
+        "about": dict(machine.about),
+        "threads": machine.threads,
+        "one": vars(machine.one),
+        "all": vars(machine.all),
+        "op": dict(machine.op),
+        "call": dict(machine.call),
+        "spread": machine.spread,
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> Machine:
+    """Read what `as_json` made; raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+    return Machine(
+        int(data["threads"]),
+        _rates(data["one"]),
+        _rates(data["all"]),
+        OP | {str(k): _positive(v) for k, v in data["op"].items()},
+        CALL | {str(k): _positive(v) for k, v in data["call"].items()},
+        _positive(data["spread"]),
+        {str(k): str(v) for k, v in data["about"].items()},
+    )
+
+
+def _rates(data: Mapping[str, Any]) -> Rates:
+    return Rates(_curve(data["products"]), _curve(data["bandwidth"]), _positive(data["functions"]))
+
+
+def _curve(points: Sequence[Sequence[float]]) -> Curve:
+    found = tuple((_positive(size), _positive(rate)) for size, rate in points)
+    if not found or not np.all(np.diff([size for size, _ in found]) > 0):
+        raise ValueError("sizes do not rise")
+    return found
+
+
+def _positive(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{value!r} is no time and no rate")
+    return float(value)

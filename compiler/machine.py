@@ -1,0 +1,193 @@
+"""What a machine can do, and how long a graph should take on it: the cost model behind plans, profiles and threads.
+
+An op takes as long as its arithmetic or the bytes that it moves, whichever is longer (Williams, Waterman & Patterson,
+2009, "Roofline"), and what calling it costs besides.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+
+from .analysis import VIEWS
+from .ir import Const, Graph, Input, Item, Origin, Value
+from .structs import Struct
+
+# (size, rate) at rising sizes; between two sizes the rate is interpolated, beyond the last it stays.
+Curve = tuple[tuple[float, float], ...]
+
+
+class Rates(Struct):
+    """What a machine does in a second, by how much there is to do at a time.
+
+    products: FLOP/s of a float32 matrix product, by its FLOPs.
+    bandwidth: bytes/s read and written, by the bytes that are in use together.
+    functions: exponentials, logarithms and the like, a second.
+    """
+
+    products: Curve
+    bandwidth: Curve
+    functions: float
+
+
+class Machine(Struct):
+    """A machine on one thread and on all that are used.
+
+    op, call: the seconds that an op, and a call of a whole graph, take besides their work, by backend.
+    spread: the seconds of work on one thread from which an op gains by being spread over the others.
+    about: what the figures hold for: processor, versions.
+    """
+
+    threads: int
+    one: Rates
+    all: Rates
+    op: Mapping[str, float]
+    call: Mapping[str, float]
+    spread: float
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        return bool(self.about)
+
+    def rates(self, threads: int) -> Rates:
+        return self.one if threads == 1 else self.all
+
+
+# A core of a common server of the years around 2020, at about 2.5 GHz with vectors of 256 bits, when nothing was
+# measured: good for telling large from small, not for promises. Memory is shared by the cores, products are not.
+CORE = Rates(
+    products=((1e4, 1e9), (1e6, 20e9), (1e8, 40e9)),
+    bandwidth=((64 << 10, 60e9), (1 << 20, 30e9), (16 << 20, 12e9)),
+    functions=0.4e9,
+)
+OP = {"numpy": 1.5e-6, "torch": 3e-6, "onnx": 2e-6}
+CALL = {"numpy": 5e-6, "torch": 15e-6, "onnx": 15e-6}
+SPREAD = 40e-6
+
+
+def default_machine(threads: int) -> Machine:
+    """What is supposed of a machine that was not measured."""
+    wide = Rates(
+        products=tuple((size, rate * (1 if size < 1e6 else 0.9 * threads)) for size, rate in CORE.products),
+        bandwidth=tuple((size, rate * min(threads, 4 if size < 16 << 20 else 2)) for size, rate in CORE.bandwidth),
+        functions=CORE.functions * threads,
+    )
+    return Machine(threads, CORE, CORE if threads == 1 else wide, OP, CALL, SPREAD)
+
+
+def rate_at(curve: Curve, size: float) -> float:
+    """The rate at a size, along straight lines between the logarithms of the points."""
+    if size <= curve[0][0]:
+        return curve[0][1]
+    for (a, low), (b, high) in itertools.pairwise(curve):
+        if size <= b:
+            share = math.log(size / a) / math.log(b / a)
+            return math.exp((1 - share) * math.log(low) + share * math.log(high))
+    return curve[-1][1]
+
+
+# Parts of the names of ops that are matrix products, and of those that are made of exponentials and the like.
+PRODUCTS = ("MatMul", "Linear", "Conv", "Attention", *(STEPWISE := ("Scan", "Lstm", "Gru", "Rnn")))
+FUNCTIONS = ("Exp", "Log", "Sin", "Cos", "Tanh", "Erf", "Pow", "Sigmoid", "Silu", "Gelu", "Softplus", "Mish", "Softmax")
+FREE = (Input, Const, Item)
+# Calls that a step of a recurrence takes where it is a loop.
+STEP_CALLS = 8
+
+
+def moved(value: Value) -> int:
+    """The bytes that an op reads and writes. A view moves none, and a look-up reads of its table what it takes."""
+    if isinstance(value.op, FREE) or value.op.kind in VIEWS:
+        return 0
+    written = sum(t.nbytes() for t in value.types)
+    if value.op.kind == "Gather":
+        return 2 * written
+    return written + sum(t.nbytes() for v in dict.fromkeys(value.inputs) for t in v.types)
+
+
+def steps_of(value: Value) -> int:
+    """How many products an op makes one after the other: the steps of a recurrence, or one."""
+    if not _is(value, STEPWISE):
+        return 1
+    sequences = [v.shape for v in value.inputs if not isinstance(v.type_, tuple) and v.rank == 3]
+    return max((d for shape in sequences if isinstance(d := shape[1], int)), default=1)
+
+
+def _is(value: Value, words: Sequence[str]) -> bool:
+    return any(word in value.op.kind for word in words)
+
+
+def work_seconds(value: Value, rates: Rates) -> float:
+    """How long an op's arithmetic and memory take; dims without a size count as one."""
+    size = moved(value)
+    if size == 0:
+        return 0.0
+    memory = size / rate_at(rates.bandwidth, size)
+    if _is(value, PRODUCTS):
+        flops = value.flops
+        return max(memory, flops / rate_at(rates.products, flops / steps_of(value)))
+    if _is(value, FUNCTIONS):
+        return max(memory, max(t.numel() for t in (*value.types, *value.inputs[0].types)) / rates.functions)
+    return memory
+
+
+def estimate(value: Value, machine: Machine, backend: str = "numpy", threads: int | None = None) -> float:
+    """The seconds that an op should take on a machine, on one thread or on all."""
+    if isinstance(value.op, FREE):
+        return 0.0
+    rates = machine.rates(machine.threads if threads is None else threads)
+    calls = 1 if (steps := steps_of(value)) == 1 else steps * STEP_CALLS
+    return calls * machine.op[backend] + work_seconds(value, rates)
+
+
+def floor_seconds(value: Value, rates: Rates) -> float:
+    """The least that an op could take: the roofline, its products at the machine's best rate."""
+    size = moved(value)
+    if size == 0:
+        return 0.0
+    best = max(rate for _, rate in rates.products) if _is(value, PRODUCTS) else math.inf
+    return max(value.flops / best, size / rate_at(rates.bandwidth, size))
+
+
+class Priced(Struct):
+    """What a step of a spec should cost: its arithmetic, the bytes it moves, the time it takes, the least it could."""
+
+    place: Origin | None
+    flops: int
+    bytes: int
+    seconds: float
+    floor: float
+
+
+def priced(graph: Graph, machine: Machine, backend: str, threads: int | None = None) -> list[Priced]:
+    """The cost of each step of a graph whose dims have sizes, in order of first appearance."""
+    rates = machine.rates(machine.threads if threads is None else threads)
+    totals: dict[Origin | None, tuple[int, int, float, float]] = {}
+    for v in graph.order():
+        if isinstance(v.op, FREE):
+            continue
+        flops, size, seconds, floor = totals.get(v.origin, (0, 0, 0.0, 0.0))
+        seconds += estimate(v, machine, backend, threads)
+        totals[v.origin] = flops + v.flops, size + moved(v), seconds, floor + floor_seconds(v, rates)
+    return [Priced(place, *cost) for place, cost in totals.items()]
+
+
+def threads_for(graph: Graph, machine: Machine) -> int:
+    """On how many threads a graph whose dims have sizes should run: on one, where no op is large enough to share out.
+
+    Threads that have nothing to gain have something to lose: each waits for the slowest, which may not have a core.
+    """
+    if machine.threads == 1:
+        return 1
+    largest = max((work_seconds(v, machine.one) / steps_of(v) for v in graph.order()), default=0.0)
+    return machine.threads if largest > machine.spread else 1
+
+
+def time_text(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
