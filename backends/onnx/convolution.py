@@ -37,7 +37,9 @@ def input_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
     pads = padding_of_input_grad(v)
     if pads is None:
         return em.node("ConvTranspose", a, hint_of(v), output_padding=output_padding(v), **_sliding(op))
-    weight = _exchanged(em, _flipped(em, a[1], len(op.stride)), v.inputs[1].shape, op.groups)
+    shape = v.inputs[1].shape
+    flipped = a[1] if all(k == 1 for k in shape[2:]) else _flipped(em, a[1], len(op.stride))
+    weight = _exchanged(em, flipped, shape, op.groups)
     return em.node("Conv", [a[0], weight], hint_of(v), pads=_pads(pads), dilations=op.dilation, group=op.groups)
 
 
@@ -104,11 +106,26 @@ def weight_grad(em: Emitter, v: Value, a: Sequence[str]) -> str:
     for offsets in _batches([int(k) for k in op.size], x.dtype.numpy.itemsize * rows * int(x.shape[1]) * size):
         taps = [em.node("Reshape", [_tap(em, padded, op, offset, places), column]) for offset in offsets]
         right = em.node("Concat", taps, axis=2) if len(taps) > 1 else taps[0]
-        product = em.node("MatMul", [left, em.node("Transpose", [right], perm=[0, 1, 3, 2])])
-        total = em.node("ReduceSum", [product, em.integers([0])], keepdims=0)
+        total = _summed(em, left, right, (rows, groups, out // groups, len(taps) * channels, size))
         parts.append(em.node("Reshape", [total, em.integers([out, len(taps), channels])]))
     whole = em.node("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
     return em.node("Reshape", [em.node("Transpose", [whole], perm=[0, 2, 1]), em.shape(v.shape)], hint_of(v))
+
+
+def _summed(em: Emitter, left: str, right: str, sizes: tuple[int, int, int, int, int]) -> str:
+    """Products of [rows, groups, m, size] and [rows, groups, n, size] over their last axes, summed over rows.
+
+    Row by row, or, where that would write more than is read, with all rows side by side.
+    """
+    rows, groups, m, n, size = sizes
+    if m * n <= (m + n) * size:
+        product = em.node("MatMul", [left, em.node("Transpose", [right], perm=[0, 1, 3, 2])])
+        return em.node("ReduceSum", [product, em.integers([0])], keepdims=0)
+    wide, deep = (
+        em.node("Reshape", [em.node("Transpose", [x], perm=[1, 2, 0, 3]), em.integers([groups, k, rows * size])])
+        for x, k in ((left, m), (right, n))
+    )
+    return em.node("MatMul", [wide, em.node("Transpose", [deep], perm=[0, 2, 1])])
 
 
 def _batches(kernel: Sequence[int], nbytes: int) -> list[list[tuple[int, ...]]]:

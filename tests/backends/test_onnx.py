@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 import trine.backends.onnx as onnx_backend
 import trine.compiler.training  # noqa: F401 (registers layers, losses, optimizers)
-from trine.backends.onnx import BACKEND, model_proto
+from trine.backends.onnx import BACKEND, convolution, model_proto
 from trine.backends.onnx.emit import OPSET, native
 from trine.backends.onnx.prepare import prepare
 from trine.backends.onnx.running import in_place, runner
@@ -21,7 +21,7 @@ from trine.compiler.build import build
 from trine.compiler.initialisers import initialise
 from trine.compiler.ir import DType, Graph, Input, Type, Value, constant, evaluate, input_of
 from trine.compiler.ops.attention import CachedAttention
-from trine.compiler.ops.conv import AvgPool, Conv, ConvInputGrad, MaxPool
+from trine.compiler.ops.conv import AvgPool, Conv, ConvInputGrad, ConvWeightGrad, MaxPool
 from trine.compiler.ops.elementwise import Cast, Erf, Tanh
 from trine.compiler.ops.linalg import Gather, Linear, ScatterAdd
 from trine.compiler.ops.reduce import Mean, OneHot, Sum
@@ -316,6 +316,36 @@ def test_caches_are_written_in_place() -> None:
         arrays = dict(zip(each.updates, right[len(each.outputs) :], strict=True))
         for name, mine in state.read().items():
             np.testing.assert_array_equal(mine, arrays[name])
+
+
+@pytest.mark.parametrize("limit", [1, 1000, 1 << 20])
+@pytest.mark.parametrize("size", [1, 7])
+def test_gradients_of_weights_in_every_form(limit: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taps alone, some together, all together; row by row and with rows side by side; channels apart and in groups."""
+    monkeypatch.setattr(convolution, "COLUMNS", limit)
+    for groups in (1, 2):
+        x, w = hole(3, 4, size, 5), hole(6, 4 // groups, 1 + size // 3, 3, name="w", role="data")
+        y = Conv((1, 2), ((size // 3, 0), (1, 1)), (1, 1), groups)(x, w)
+        g = hole(*y.shape, name="g")
+        grad = ConvWeightGrad(w.shape[2:], (1, 2), ((size // 3, 0), (1, 1)), (1, 1), groups)(g, x)
+        feeds = {input_of(v).name: np.random.default_rng(0).normal(size=v.shape).astype(np.float32) for v in (g, x)}
+        (found,) = BACKEND.compile(Graph("g", (g, x), {"w": grad}), BACKEND.state({}))(feeds).values()
+        np.testing.assert_allclose(found, evaluate([grad], feeds)[0], **CLOSE32)
+
+
+def test_a_number_has_the_axes_of_what_it_meets() -> None:
+    """ONNX Runtime takes a hundred times as long where it has none and the last axis of the other is one long."""
+    x, n = hole(4, 3, 1, 1), hole(name="n")
+    graph = Graph("g", (x, n), {"y": x * 2.0 + n})
+    proto = model_proto(graph)
+    shapes = {t.name: tuple(t.dims) for t in proto.graph.initializer}
+    made = {node.output[0]: node for node in proto.graph.node}
+    for node in made.values():
+        if node.op_type in ("Add", "Mul"):
+            other = node.input[1]
+            assert shapes.get(other) == (1, 1, 1, 1) or made[other].op_type == "Reshape"
+    feeds = {"x": np.ones((4, 3, 1, 1), np.float32), "n": np.asarray(3.0, np.float32)}
+    assert set(BACKEND.compile(graph, BACKEND.state({}))(feeds)["y"].ravel()) == {5.0}
 
 
 def test_what_is_returned_is_the_callers_own() -> None:
