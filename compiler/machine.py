@@ -59,7 +59,7 @@ class Machine(Struct):
 # A core of a common server of the years around 2020, at about 2.5 GHz with vectors of 256 bits, when nothing was
 # measured: good for telling large from small, not for promises. Memory is shared by the cores, products are not.
 CORE = Rates(
-    products=((1e4, 1e9), (1e6, 20e9), (1e8, 40e9)),
+    products=((1e4, 3e9), (2e5, 20e9), (1e8, 40e9)),
     bandwidth=((64 << 10, 60e9), (1 << 20, 30e9), (16 << 20, 12e9)),
     functions=0.4e9,
 )
@@ -174,15 +174,23 @@ def priced(graph: Graph, machine: Machine, backend: str, threads: int | None = N
     return [Priced(place, *cost) for place, cost in totals.items()]
 
 
-def threads_for(graph: Graph, machine: Machine) -> int:
-    """On how many threads a graph whose dims have sizes should run: on one, where no op is large enough to share out.
+# The share of a graph's time that several threads must save, to be worth what they risk.
+WORTH = 0.1
 
-    Threads that have nothing to gain have something to lose: each waits for the slowest, which may not have a core.
+
+def threads_for(graph: Graph, machine: Machine) -> int:
+    """On how many threads a graph whose dims have sizes should run: on one, unless others save a tenth of its time.
+
+    They do where ops are large enough to share out. Threads that have little to gain have much to lose: each op waits
+    for the slowest of them, which may not have a core.
     """
-    if machine.threads == 1:
-        return 1
-    largest = max((work_seconds(v, machine.one) / steps_of(v) for v in graph.order()), default=0.0)
-    return machine.threads if largest > machine.spread else 1
+    whole = saved = 0.0
+    for v in graph.order():
+        alone = work_seconds(v, machine.one)
+        whole += alone + (0.0 if isinstance(v.op, FREE) else steps_of(v) * min(machine.op.values()))
+        if alone / steps_of(v) > machine.spread:
+            saved += alone - work_seconds(v, machine.all)
+    return machine.threads if saved > WORTH * whole else 1
 
 
 def time_text(seconds: float) -> str:

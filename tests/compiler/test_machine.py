@@ -79,5 +79,15 @@ def test_small_work_stays_on_one_thread() -> None:
     assert threads_for(net(256, 1024), default_machine(1)) == 1
 
 
+def test_one_large_op_among_many_small_ones_is_not_worth_it() -> None:
+    x = hole(64, 128)
+    large = Linear()(x, hole(128, 128, name="w"))
+    assert work_seconds(large, MACHINE.one) > MACHINE.spread
+    small = [hole(16, 16, name=f"v{i}") for i in range(200)]
+    outputs = {f"y{i}": Linear()(v, v) for i, v in enumerate(small)}
+    assert threads_for(Graph("g", (x,), {"large": large}), MACHINE) == 4
+    assert threads_for(Graph("g", (x, *small), {"large": large, **outputs}), MACHINE) == 1
+
+
 def test_times_have_a_fitting_unit() -> None:
     assert [time_text(s) for s in (2.5, 0.0123, 4.56e-6)] == ["2.5 s", "12.3 ms", "4.56 µs"]
