@@ -217,6 +217,13 @@ def _sum(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     return f"np.add.reduce({args[0]}, axis={cast(reduce.Sum, v.op).axes!r}{dtype}, keepdims=True{end})"
 
 
+def _sum_or_channels(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+    x, axes = v.inputs[0], cast(reduce.Sum, v.op).axes
+    if not out or x.rank < 3 or not x.dtype.floating or {a % x.rank for a in axes} != {*range(x.rank)} - {1}:
+        return _sum(w, v, args, out)
+    return f"channel_sum({args[0]}{_lent(out)})"
+
+
 def _axis(op: Any) -> str:
     return f"axis={op.axis}, keepdims=True"
 
@@ -246,6 +253,7 @@ EMIT: dict[type[Op], Emit] = {
     e.Minimum: _bounded("np.minimum", "-np.inf", "{0}"),
     e.Erf: _tiled("erf_of", *ROWS, extra=lambda op: "", kind="ufunc"),
     activations.Gelu: _tiled("gelu", "erf_of", *ROWS, extra=lambda op: f"{op.approximate}", kind="ufunc"),
+    activations.ReluGrad: _tiled("relu_grad", "scratch", "pieces", extra=lambda op: "", kind="ufunc"),
     r.Softmax: _tiled("softmax", "pieces", extra=lambda op: f"{op.axis}", kind="ufunc"),
     norm.LayerNorm: _tiled("layer_norm", "pieces", extra=lambda op: f"{op.eps}"),
     SquareSum: Emit("fresh", _call("square_sum"), ("square_sum",)),
@@ -261,7 +269,7 @@ EMIT: dict[type[Op], Emit] = {
     s.Flip: Emit("view", _call("np.flip", extra=lambda op: f"axis={op.axis}")),
     s.Size: Emit("fresh", _size),
     s.Iota: Emit("fresh", _iota),
-    r.Sum: Emit("into", _sum),
+    r.Sum: Emit("into", _sum_or_channels),
     r.Max: _into("np.maximum.reduce", _axis),
     r.ArgMax: _into("np.argmax", _axis),
     r.CumSum: _into("np.cumsum", lambda op: f"axis={op.axis}"),
@@ -299,7 +307,7 @@ EMIT: dict[type[Op], Emit] = {
 
 
 # Kernels that work in pieces, and the size of array from which on that costs less than it saves.
-PIECEWISE = (activations.Gelu, reduce.Softmax, norm.LayerNorm)
+PIECEWISE = (activations.Gelu, activations.ReluGrad, reduce.Softmax, norm.LayerNorm)
 PIECES_FROM = 4096
 
 

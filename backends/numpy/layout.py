@@ -11,14 +11,15 @@ from collections.abc import Iterable
 import numpy as np
 
 from ...compiler.ir import Array, Const, Op, Value
-from ...compiler.ops import conv, elementwise, shape
+from ...compiler.ops import activations, conv, elementwise, shape
 from .fused import ConvThen
 
 # Ops whose output has channels last whatever they are given, and ops that keep what their inputs have.
 MAKES: tuple[type[Op], ...] = (conv.Conv, ConvThen, conv.ConvInputGrad)
 KEEPS: tuple[type[Op], ...] = (
-    conv.MaxPool, conv.MaxPoolGrad, conv.AvgPool, elementwise.Unary, elementwise.Binary, elementwise.Not,
-    elementwise.Where, elementwise.Cast, shape.Slice, shape.Pad, shape.Concat,
+    conv.MaxPool, conv.MaxPoolGrad, conv.AvgPool, activations.Activation, activations.ActivationGrad,
+    elementwise.Unary, elementwise.Binary, elementwise.Not, elementwise.Where, elementwise.Cast, shape.Slice,
+    shape.Pad, shape.Concat,
 )  # fmt: skip
 
 

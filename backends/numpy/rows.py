@@ -17,11 +17,13 @@ from .kernels import Array, Work, scratch
 def pieces(out: Array, *arrays: Array, rows: bool = False) -> Iterator[tuple[Array, ...]]:
     """Arrays of one shape in pieces of 64 KiB or so; with `rows`, the last axis stays whole.
 
-    Where all lie one number after the other they are cut as one long row, otherwise along their first axis.
+    Where all lie densely and alike in memory they are cut as one long row, otherwise along their first axis.
     """
     everything = (out, *arrays)
-    if out.ndim and all(a.flags.c_contiguous for a in everything):
-        everything = tuple(a.reshape(-1, out.shape[-1]) if rows else a.reshape(-1) for a in everything)
+    axes = range(out.ndim) if rows else sorted(range(out.ndim), key=lambda i: -out.strides[i])
+    turned = [a.transpose(*axes) for a in everything]
+    if out.ndim and all(a.flags.c_contiguous for a in turned):
+        everything = tuple(a.reshape(-1, out.shape[-1]) if rows else a.reshape(-1) for a in turned)
     if not out.ndim or (rows and everything[0].ndim == 1):
         yield everything
         return
@@ -109,3 +111,25 @@ def square_sum(x: Array) -> Array:
     """The sum of the squares of all numbers, kept as an array of their rank."""
     flat = x.reshape(-1)
     return np.asarray(np.dot(flat, flat), x.dtype).reshape((1,) * x.ndim)
+
+
+def relu_grad(g: Array, x: Array, out: Array | None = None, work: Work | None = None) -> Array:
+    """g where x is above zero, elsewhere zero."""
+    y = np.empty(x.shape, x.dtype) if out is None else out
+    for part, slope, a in pieces(y, g, x):
+        above = scratch(work, "above", a.shape, np.bool_)
+        np.less(0, a, out=above)
+        np.multiply(slope, above, out=part)
+    return y
+
+
+def channel_sum(x: Array, out: Array | None = None, work: Work | None = None) -> Array:
+    """The sum over all axes but the second, which keep the size one; by BLAS where channels are last in memory."""
+    y = np.empty((1, x.shape[1], *(1 for _ in x.shape[2:])), x.dtype) if out is None else out
+    rows = x.transpose(0, *range(2, x.ndim), 1)
+    if not rows.flags.c_contiguous:
+        return np.asarray(np.add.reduce(x, (0, *range(2, x.ndim)), keepdims=True, out=y))
+    ones = scratch(work, "ones", (rows.size // x.shape[1],), x.dtype)
+    ones.fill(1)
+    np.matmul(ones, rows.reshape(-1, x.shape[1]), out=y.reshape(-1))
+    return y
