@@ -86,9 +86,9 @@ class Specialised(ABC):
 def lower(graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str) -> Graph:
     """The graph at given sizes, in ops that a backend runs, with what is then constant folded."""
     bound, _ = for_training(Model(bind(graph, sizes)))
-    legal = legalize(merge_linears(bound.graph), _with_gradients(bound.graph, native), backend)
-    lowered, _ = for_training(Model(legal))
-    return fuse(lowered.graph, native)
+    fused = fuse(merge_linears(bound.graph), native)
+    lowered, _ = for_training(Model(legalize(fused, _with_gradients(fused, native), backend)))
+    return lowered.graph
 
 
 def _with_gradients(graph: Graph, native: Callable[[Value], bool]) -> Callable[[Value], bool]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from trine.backends.numpy.fused import ConvThen, SquareSum
 from trine.compiler.ir import OPS, DType, Graph, Input, IRError, Op, Type, Value, constant
 from trine.compiler.ops import (
     activations,
@@ -120,12 +119,9 @@ def _convs() -> Iterator[Sample]:
     for attributes, x, weight, y in CONVS:
         yield s(conv.Conv(*attributes), f(*x), f(*weight))
         yield s(conv.Conv(*attributes), f(*x), f(*weight), f(weight[0]))
-        yield s(ConvThen(*attributes, True, False), f(*x), f(*weight), f(weight[0]), f(*y))
+        yield s(fused.FusedConv(*attributes), f(*x), f(*weight), f(weight[0]), f(*y))
         yield s(conv.ConvInputGrad(x[2:], *attributes), f(*y), f(*weight))
         yield s(conv.ConvWeightGrad(weight[2:], *attributes), f(*y), f(*x))
-    yield s(ConvThen((1,), ((1, 0),), (1,), 1, False, True), apart(2, 2, 4), np.ones((3, 2, 2)))
-    yield s(ConvThen((1,), ((1, 0),), (1,), 1, True, True), f(2, 2, 4), f(3, 2, 2), f(3), grad=0)
-    yield s(SquareSum(), f(2, 3))
 
 
 def _fused() -> Iterator[Sample]:
@@ -133,6 +129,7 @@ def _fused() -> Iterator[Sample]:
         yield s(fused.FusedLinear(name), f(2, 3), f(4, 3), f(4))
     yield s(fused.FusedLinear("silu"), f(2, 3), f(4, 3), f(4), f(2, 4))
     yield s(fused.FusedConv((2,), ((1, 0),), (1,), 1, "tanh"), f(2, 3, 5), f(4, 3, 2), f(4))
+    yield s(fused.FusedConv((1,), ((1, 0),), (1,), 1, "relu"), f(2, 2, 4), f(3, 2, 2), f(3), grad=0)
     yield s(fused.FusedConv((1, 1), ((1, 1), (1, 1)), (1, 1)), f(1, 2, 3, 3), f(2, 2, 3, 3), f(2), f(1, 2, 3, 3))
 
 

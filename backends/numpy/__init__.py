@@ -18,7 +18,6 @@ from ..profiling import Clock
 from ..source import Writer, hint_of
 from . import kernels, layout, pooling, rows, together, updates
 from .emit import EMIT, WORK, is_view, kind_of, native, write, written_over
-from .fused import fuse
 
 __all__ = ["BACKEND", "NumpyBackend"]
 
@@ -68,7 +67,7 @@ class NumpyExecutable(Specialised):
         return run
 
     def _lowered(self, sizes: Mapping[str, int]) -> Graph:
-        return fuse(lower(self.graph, sizes, native, "numpy"))
+        return lower(self.graph, sizes, native, "numpy")
 
 
 class Program:

@@ -9,10 +9,9 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ...compiler.ir import Const, DType, Item, Op, Value, scalar_of
-from ...compiler.ops import activations, conv, elementwise, linalg, norm, optim, recurrent, reduce, shape
+from ...compiler.ops import activations, conv, elementwise, fused, linalg, norm, optim, recurrent, reduce, shape
 from ...compiler.structs import Struct
 from ..source import Writer, literal_of, shape_text
-from .fused import ConvThen, SquareSum
 
 # The arrays that kernels work in, by name, in the generated source.
 WORK = "work"
@@ -177,12 +176,11 @@ def _conv(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
     return f"conv({x}, {weight}, {bias[0] if bias else None}, {_window(v.op)}{_lent(out)})"
 
 
-def _conv_then(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
-    op = cast(ConvThen, v.op)
-    x, weight, *rest = args
-    bias = rest[0] if op.biased else None
-    plus = rest[op.biased] if len(rest) > op.biased else None
-    return f"conv({x}, {weight}, {bias}, {_window(op)}, {plus}, {op.relu}{_lent(out)})"
+def _fused_conv(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+    op = cast(fused.FusedConv, v.op)
+    x, weight, bias, *plus = args
+    relu, bias = op.activation == "relu", "None" if fused.is_zero(v.inputs[2]) else bias
+    return f"conv({x}, {weight}, {bias}, {_window(op)}, {plus[0] if plus else None}, {relu}{_lent(out)})"
 
 
 def _adam(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
@@ -256,7 +254,6 @@ EMIT: dict[type[Op], Emit] = {
     activations.ReluGrad: _tiled("relu_grad", "scratch", "pieces", extra=lambda op: "", kind="ufunc"),
     r.Softmax: _tiled("softmax", "pieces", extra=lambda op: f"{op.axis}", kind="ufunc"),
     norm.LayerNorm: _tiled("layer_norm", "pieces", extra=lambda op: f"{op.eps}"),
-    SquareSum: Emit("fresh", _call("square_sum"), ("square_sum",)),
     e.Where: Emit("fresh", _call("np.where")),
     e.Cast: Emit("into", _cast),
     s.Reshape: Emit("view", _reshape),
@@ -272,6 +269,7 @@ EMIT: dict[type[Op], Emit] = {
     r.Sum: Emit("into", _sum_or_channels),
     r.Max: _into("np.maximum.reduce", _axis),
     r.ArgMax: _into("np.argmax", _axis),
+    r.GlobalNorm: Emit("fresh", _call("global_norm"), ("global_norm",)),
     r.CumSum: _into("np.cumsum", lambda op: f"axis={op.axis}"),
     lin.MatMul: _into("np.matmul"),
     lin.Linear: Emit("into", _linear),
@@ -282,7 +280,7 @@ EMIT: dict[type[Op], Emit] = {
     c.Windows: _kernel("windows", extra=lambda op: f"{op.kernel!r}, {op.stride!r}, {op.dilation!r}", kind="view"),
     c.Fold: _kernel("fold", extra=lambda op: f"{shape_text(op.size)}, {op.stride!r}, {op.dilation!r}"),
     c.Conv: Emit("into", _conv, ("conv", *CONV)),
-    ConvThen: Emit("into", _conv_then, ("conv", *CONV)),
+    fused.FusedConv: Emit("into", _fused_conv, ("conv", *CONV)),
     c.ConvInputGrad: _tiled(
         "conv_input_grad", "conv", "fold_taps", *CONV, extra=lambda op: f"{shape_text(op.size)}, {_window(op)}"
     ),
@@ -329,6 +327,8 @@ def is_view(value: Value) -> bool:
 
 
 def native(value: Value) -> bool:
+    if isinstance(value.op, fused.FusedConv):
+        return value.op.activation in ("", "relu")
     if isinstance(value.op, PIECEWISE) and value.type.numel() < PIECES_FROM:
         return False
     return type(value.op) in EMIT or isinstance(value.op, Const | Item)

@@ -26,7 +26,7 @@ ORDER = (
     "erf", "windows", "fold", "scatter_add", "scratch", "channels_last", "like", "padded", "tile_of", "tiles",
     "gathered", "product", "conv", "convolve", "depthwise", "endings", "finish", "conv_input_grad", "fold_taps",
     "conv_weight_grad", "correlate", "depthwise_weight_grad", "max_pool", "window_sum", "slide", "join_along",
-    "max_pool_grad", "to_first", "pieces", "erf_of", "gelu", "softmax", "layer_norm", "square_sum", "relu_grad",
+    "max_pool_grad", "to_first", "pieces", "erf_of", "gelu", "softmax", "layer_norm", "global_norm", "relu_grad",
     *recurrent.NAMES,
 )  # fmt: skip
 

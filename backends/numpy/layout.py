@@ -11,11 +11,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from ...compiler.ir import Array, Const, Op, Value
-from ...compiler.ops import activations, conv, elementwise, shape
-from .fused import ConvThen
+from ...compiler.ops import activations, conv, elementwise, fused, shape
 
 # Ops whose output has channels last whatever they are given, and ops that keep what their inputs have.
-MAKES: tuple[type[Op], ...] = (conv.Conv, ConvThen, conv.ConvInputGrad)
+MAKES: tuple[type[Op], ...] = (conv.Conv, fused.FusedConv, conv.ConvInputGrad)
 KEEPS: tuple[type[Op], ...] = (
     conv.MaxPool, conv.MaxPoolGrad, conv.AvgPool, activations.Activation, activations.ActivationGrad,
     elementwise.Unary, elementwise.Binary, elementwise.Not, elementwise.Where, elementwise.Cast, shape.Slice,
@@ -42,7 +41,7 @@ def packed(constants: dict[Value, Array], values: Iterable[Value]) -> dict[Value
 
 def _weights(v: Value) -> list[tuple[Value, tuple[int, ...]]]:
     """The constant weight of a value, with the order of its axes in memory, if it has one."""
-    if not isinstance(v.op, conv.Conv | ConvThen) or not isinstance(v.inputs[1].op, Const):
+    if not isinstance(v.op, conv.Conv | fused.FusedConv) or not isinstance(v.inputs[1].op, Const):
         return []
     rank = v.inputs[1].rank
     return [(v.inputs[1], (0, *range(2, rank), 1))]

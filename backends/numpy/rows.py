@@ -107,10 +107,10 @@ def layer_norm(
     return y
 
 
-def square_sum(x: Array) -> Array:
-    """The sum of the squares of all numbers, kept as an array of their rank."""
-    flat = x.reshape(-1)
-    return np.asarray(np.dot(flat, flat), x.dtype).reshape((1,) * x.ndim)
+def global_norm(*tensors: Array) -> Array:
+    """The Euclidean norm of all numbers of several tensors together."""
+    squares = [np.dot(flat, flat) for flat in (x.reshape(-1) for x in tensors)]
+    return np.asarray(np.sqrt(sum(squares)), tensors[0].dtype)
 
 
 def relu_grad(g: Array, x: Array, out: Array | None = None, work: Work | None = None) -> Array:

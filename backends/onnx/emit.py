@@ -367,8 +367,9 @@ def native_here(value: Value, kept: Container[str] = ()) -> bool:
     """Whether ONNX Runtime runs a value's op as it is; `kept` are the caches that it may write over."""
     op = value.op
     if isinstance(op, attention.Attention):
-        short = any(x.rank < 2 for x in value.inputs[3:])
-        return value.dtype is DType.f32 and op.window is None and not short and len(value.inputs) < 5
+        # of a mask, ONNX Runtime makes nothing where all keys are hidden; of numbers, what others do
+        plain = all(x.rank > 1 and x.dtype is not DType.boolean for x in value.inputs[3:])
+        return value.dtype is DType.f32 and op.window is None and plain and len(value.inputs) < 5
     if isinstance(op, attention.CachedAttention):
         return _caches(value, kept)
     return native(value)

@@ -199,7 +199,9 @@ def _conv_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     pads = [low for low, _ in op.pads] if even else [0] * rank
     if for_input:
         size = [d if even else _plus(d, low + high) for d, (low, high) in zip(v.shape[2:], op.pads, strict=True)]
-        x = f"{a[0]}.new_empty({shape_text((*v.shape[:2], *size))})"
+        # what the gradient is laid out as: with channels innermost, as the other values of the graph are
+        last = ", memory_format=torch.channels_last" if isinstance(w, packed.Packing) and rank == 2 else ""
+        x = f"torch.empty({shape_text((*v.shape[:2], *size))}, dtype={dtype_text(v.dtype)}, device=device{last})"
         weight = a[1]
     else:
         x = a[1] if even else pad_text(a[1], op.pads)

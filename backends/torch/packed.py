@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...compiler.ir import Const, DType, Value
 from ...compiler.ops.conv import Conv
-from ...compiler.ops.fused import FusedConv, FusedLinear
+from ...compiler.ops.fused import FusedConv, FusedLinear, is_zero
 from ...compiler.ops.linalg import Linear
 from ..source import Writer
 
@@ -63,8 +63,11 @@ def turned(weight: Tensor) -> Tensor:
 
 
 def channels_last(weight: Tensor) -> Tensor:
-    """A kernel's weights with channels innermost; convolutions then leave their results so, too."""
-    return weight.contiguous(memory_format=torch.channels_last)
+    """A kernel's weights with channels innermost; convolutions then leave their results so, too.
+
+    A copy even where there is one channel alone, which lies either way, but says by its strides which is meant.
+    """
+    return torch.empty_like(weight, memory_format=torch.channels_last).copy_(weight)
 
 
 def _conv_pack(weight: Tensor, op: Conv, shape: Sequence[int]) -> Tensor:
@@ -101,7 +104,7 @@ def conv(w: Packing, v: Value, a: Sequence[str]) -> str:
     op, (x, weight, *_) = conv_of(v), v.inputs
     pack = partial(_conv_pack, op=op, shape=[int(d) for d in x.shape])
     packed = w.packed(weight, pack, op)
-    bias = a[2] if len(a) > 2 else "None"
+    bias = a[2] if len(a) > 2 and not is_zero(v.inputs[2]) else "None"
     window = f"{[low for low, _ in op.pads]!r}, {list(op.stride)!r}, {list(op.dilation)!r}, {op.groups}"
     activation = v.op.activation if isinstance(v.op, FusedConv) else ""
     name, form = _ONEDNN[activation]

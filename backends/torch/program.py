@@ -21,7 +21,7 @@ from ..profiling import Clock
 from ..source import Writer, hint_of
 from .emit import argument, write, write_over
 from .kernels import FUNCTIONS
-from .packed import Pack, Packing
+from .packed import Pack, Packing, channels_last
 
 # Ops whose result may be a view of their first input.
 _VIEWS = (
@@ -217,7 +217,7 @@ def _lay_out(v: Value, tensors: Mapping[str, torch.Tensor]) -> None:
     Done in place, since other programs share the state: its numbers and shapes stay the same.
     """
     if isinstance(v.op, conv.Conv) and v.rank == 4 and (weight := _held(v.inputs[1], tensors)) is not None:
-        _turn(weight, weight.contiguous(memory_format=torch.channels_last))
+        _turn(weight, channels_last(weight))
     if isinstance(v.op, Adam | Sgd) and (weight := _held(v.inputs[0], tensors)) is not None:
         for slot in v.inputs[2:-2]:
             if (held := _held(slot, tensors)) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ir import IRError, Op, Type, Value
+from ..ir import Const, IRError, Op, Type, Value
 from .activations import Gelu, HardSigmoid, HardSwish, Relu, Sigmoid, Silu
 from .conv import Conv, Ints, Pads
 from .elementwise import Tanh
@@ -29,6 +29,11 @@ def _checked(name: str, activation: str, out: Type, more: tuple[Type, ...]) -> T
     if len(more) > 1 or any(addend != out for addend in more):
         raise IRError(f"{name}: expected at most one addend {out}, got {', '.join(map(str, more))}")
     return out
+
+
+def is_zero(bias: Value) -> bool:
+    """Whether a bias stands for none."""
+    return isinstance(bias.op, Const) and not bias.op.value.array.any()
 
 
 class FusedConv(Op):
