@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from .ir import Const, Graph, Input, Item, Value, order
+from .ops.activations import Activation, ActivationGrad
 from .ops.ctc import Ctc
 from .ops.elementwise import Binary, Maximum, Not, Unary, Where
-from .ops.linalg import Gather
+from .ops.linalg import Gather, WriteSlice
 from .ops.losses import CrossEntropy, Focal
+from .ops.reduce import Softmax
 from .structs import Struct
 
 
@@ -188,8 +190,8 @@ def peak_memory(
 
 
 def elementwise(value: Value) -> bool:
-    """Whether an op's result may be written over an argument of its type: NumPy's ufuncs."""
-    return isinstance(value.op, Unary | Binary | Not)
+    """Whether an op's result may be written over an argument of its type, as NumPy's kernels do."""
+    return isinstance(value.op, Unary | Binary | Not | Activation | ActivationGrad | Softmax | WriteSlice)
 
 
 VIEWS = frozenset({"Reshape", "Transpose", "BroadcastTo", "Slice", "Windows", "Item", "Split", "Flip"})

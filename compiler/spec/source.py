@@ -150,7 +150,10 @@ def read_text(text: str, file: str, report: Report) -> Node | None:
             Span(file, 1, 1, 1),
         )
         return None
-    return _read_quickly(text, file) or _read_with_care(text, file, report)
+    try:
+        return _read_quickly(text, file, report) or _read_with_care(text, file, report)
+    except _Stop:
+        return None
 
 
 # What PyYAML and libyaml take for different things, or see in different places: tabs, question marks, tags, rare ends
@@ -158,27 +161,28 @@ def read_text(text: str, file: str, report: Report) -> Node | None:
 _READ_DIFFERENTLY = re.compile(r"[\t?!\ufeff\x85\u2028\u2029]|^(---|\.\.\.)|[:,]\s*[],}]|[|>][-+\d]*#", re.MULTILINE)
 
 
-def _read_quickly(text: str, file: str) -> Node | None:
+def _read_quickly(text: str, file: str, report: Report) -> Node | None:
     """What libyaml, which is ten times as fast as PyYAML's own parser, makes of a text in which it finds no fault.
 
-    `None` where there may be one, for PyYAML to say where and what it is.
+    `None` where there may be one, for PyYAML to say where and what it is. Raises `_Stop` at a limit.
     """
     if not yaml.__with_libyaml__ or _READ_DIFFERENTLY.search(text):
         return None
-    report = Report()
+    found = Report()
     try:
-        node = _Reader(file, report).document(yaml.parse(text, Loader=yaml.CSafeLoader))
-    except (_Stop, yaml.YAMLError, ValueError, RecursionError):
+        node = _Reader(file, found).document(yaml.parse(text, Loader=yaml.CSafeLoader))
+    except _Stop:
+        report.diagnostics |= found.diagnostics
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError):
         return None
-    return None if report else node
+    return None if found else node
 
 
 def _read_with_care(text: str, file: str, report: Report) -> Node | None:
     reader = _Reader(file, report)
     try:
         return reader.document(yaml.parse(text, Loader=yaml.SafeLoader))
-    except _Stop:
-        return None
     except yaml.MarkedYAMLError as error:
         reader.syntax_error(error)
     except yaml.YAMLError as error:

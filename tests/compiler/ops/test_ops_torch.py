@@ -248,7 +248,7 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "LayerNormGrad": layer_norm_grad,
     "GroupNorm": lambda op, x, *learned: F.group_norm(x, op.groups, *learned, eps=op.eps),
     "RmsNorm": lambda op, x, scale: F.rms_norm(x, x.shape[-1:], scale, op.eps),
-    "GlobalNorm": lambda op, *x: torch.nn.utils.get_total_norm(x),
+    "GlobalNorm": lambda op, *x: torch.linalg.vector_norm(torch.cat([t.reshape(-1) for t in x])),
     "WriteSlice": lambda op, x, new, index: x.index_copy(op.axis, index.reshape(1), new),
     "Dropout": dropout,
     "Normal": lambda op, a, b: torch.sqrt(-2 * torch.log1p(-a)) * torch.cos(2 * torch.pi * b),
@@ -256,7 +256,8 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
 
 # Casts and constants, which torch has no say in; optimizers are compared in test_training.py;
 # windows are compared through Conv and the pools, and gradients that are made of an output or of statistics through
-# the op that they are the gradient of; fused ops through their parts. Recurrences, attention and positions are compared as layers, in test_layers.py.
+# the op that they are the gradient of; fused ops through their parts. Recurrences, attention and positions are compared
+# as layers, in test_layers.py.
 WITHOUT = {
     "Cast", "Size", "Iota", "OneHot", "Windows", "Fold", "Sgd", "Adam", "RmsProp", "Adagrad",
     "NAdam", "RAdam", "Lion", "Lamb", "Adafactor",
