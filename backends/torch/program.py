@@ -53,6 +53,7 @@ class Program:
         self.fused = [v for v in order(graph.roots) if isinstance(v.op, Adam | Sgd)]
         self.readers = Counter(x for v in order(graph.roots) for x in v.inputs) + Counter(graph.roots)
         self.in_place: set[Value] = set()
+        self._scalars: dict[str, str] = {}
         self.source = self._write()
 
     def _write(self) -> str:
@@ -103,7 +104,7 @@ class Program:
             if v in self.in_place or (isinstance(v.op, Item) and v.inputs[0] in fused):
                 continue
             pairs.append((w.variables[self.graph.input(name)], self._old(v)))
-        grads = {v: f"like({self._old(v.inputs[1])}, {argument(w, v.inputs[0])})" for v in self.fused}
+        grads = {v: self._gradient(v) for v in self.fused}
         for target, text in pairs:
             w.line(f"{target}.copy_({text})")
         groups: dict[tuple[object, ...], list[Value]] = {}
@@ -111,6 +112,13 @@ class Program:
             groups.setdefault((v.op, v.inputs[0].dtype, *v.inputs[-2:]), []).append(v)
         for members in groups.values():
             self._write_fused(members, [grads[v] for v in members])
+
+    def _gradient(self, v: Value) -> str:
+        """The gradient that an update reads, laid out as its parameter is."""
+        text, base = self._old(v.inputs[1]), _base(v.inputs[1])
+        if base is v.inputs[1] and isinstance(base.op, linalg.LinearWeightGrad | linalg.ScatterAdd):
+            return text  # made row by row, as matrices are kept
+        return f"like({text}, {argument(self.writer, v.inputs[0])})"
 
     def _old(self, v: Value) -> str:
         """A value's variable; that of a copy where it may be a view of state that is about to change."""
@@ -128,23 +136,30 @@ class Program:
         columns = [grads if i == 1 else [argument(w, v.inputs[i]) for v in members] for i in range(count)]
         lists = [f"[{', '.join(column)}]" for column in columns]
         lr, step = (argument(w, x) for x in members[0].inputs[-2:])
+        rate = self._scalar("rate", f"float({lr})")
         if isinstance(op, Adam):
             kernel = "_fused_adamw_" if op.decoupled else "_fused_adam_"
             # The kernels count steps from one, in a tensor for each parameter.
-            steps = w.names.make("steps")
-            w.line(f"{steps} = [torch.full((), float({step}) + 1.0, device=device)] * {len(members)}")
+            steps = self._scalar("steps", f"torch.full((), float({step}) + 1.0, device=device)")
             w.line(
-                f"torch.ops.aten.{kernel}({', '.join(lists)}, [], {steps}, lr=float({lr}), beta1={op.beta1!r}, "
-                f"beta2={op.beta2!r}, weight_decay={op.decay!r}, eps={op.eps!r}, amsgrad=False, maximize=False)"
+                f"torch.ops.aten.{kernel}({', '.join(lists)}, [], [{steps}] * {len(members)}, lr={rate}, "
+                f"beta1={op.beta1!r}, beta2={op.beta2!r}, weight_decay={op.decay!r}, eps={op.eps!r}, amsgrad=False, maximize=False)"
             )
             return
         assert isinstance(op, Sgd)
         momenta = lists[2] if op.momentum else "[]"
         w.line(
             f"torch.ops.aten._fused_sgd_({lists[0]}, {lists[1]}, {momenta}, weight_decay={op.decay!r}, "
-            f"momentum={op.momentum!r}, lr=float({lr}), dampening=0.0, nesterov={op.nesterov}, "
+            f"momentum={op.momentum!r}, lr={rate}, dampening=0.0, nesterov={op.nesterov}, "
             "maximize=False, is_first_step=False)"
         )
+
+    def _scalar(self, hint: str, text: str) -> str:
+        """A variable for an expression that several kernels take."""
+        if text not in self._scalars:
+            self._scalars[text] = self.writer.names.make(hint)
+            self.writer.line(f"{self._scalars[text]} = {text}")
+        return self._scalars[text]
 
     def _lent(self) -> set[str]:
         """The outputs that show state, what was fed, constants, or another output: they are copied."""
