@@ -9,8 +9,8 @@ import math
 import os
 import platform
 import re
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,11 @@ def width(graph: Graph, sizes: Mapping[str, int]) -> int:
 
 @functools.cache
 def _machine(count: int) -> Machine:
-    return load(cache_file(count), count) or default_machine(count)
+    try:
+        path = cache_file(count)
+    except RuntimeError:  # a user without a folder
+        return default_machine(count)
+    return load(path, count) or default_machine(count)
 
 
 def cache_file(count: int) -> Path:
@@ -58,8 +62,13 @@ def processor() -> str:
 
 
 def about() -> dict[str, str]:
-    """What figures hold for: the processor, and the versions of the libraries that are loaded."""
-    versions = {name: str(sys.modules[name].__version__) for name in LIBRARIES if name in sys.modules}
+    """What figures hold for: the processor, and the versions of the libraries that are installed."""
+    from importlib.metadata import PackageNotFoundError, version  # most commands need none
+
+    versions = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return {"processor": processor(), **versions}
 
 
@@ -75,7 +84,7 @@ def load(path: Path, count: int) -> Machine | None:
     """The figures in a file; `None` where there are none, or none that hold for this processor and these versions."""
     try:
         machine = from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     current = about()
     stale = any(machine.about.get(name, version) != version for name, version in current.items())

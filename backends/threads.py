@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,10 @@ WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "16"}
 
 _asked: int | None = None
 _owned: int | None = None
-_in_use: dict[str, int] = {}
+# One graph's run owns the pools at a time; what begins meanwhile goes on under the same widths.
+_lock = threading.Lock()
+# Whether this is a program of ours, started by `prepare`, and not one that embeds us.
+_program = False
 
 
 def set_threads(count: int | None) -> None:
@@ -86,6 +90,8 @@ def prepare(count: int | None = None) -> None:
 
     What the environment says already stays, but for an explicit `count`.
     """
+    global _program
+    _program = True
     if count is not None:
         os.environ[VARIABLE] = str(count)
     for variable in WIDTHS:
@@ -99,8 +105,9 @@ def prepare(count: int | None = None) -> None:
 
 def loaded(backend: str) -> None:
     """A backend's library was loaded: give its pool its width, where one was asked for."""
-    if backend == "torch":
-        # Graphs run op by op: threads between ops have nothing to do. It can be said once, before any work.
+    if backend == "torch" and _program:
+        # Graphs run op by op: threads between ops have nothing to do. It can be said
+        # once in a process, before any work.
         with suppress(RuntimeError):
             sys.modules["torch"].set_num_interop_threads(1)
     count = _wanted()
@@ -115,19 +122,12 @@ def apply(count: int) -> None:
             _set(backend, count)
 
 
-def use(backend: str, count: int) -> None:
-    """Let a backend's next calls run on so many threads; where they do already, this costs next to nothing."""
-    if _in_use.get(backend) != count:
-        _set(backend, count)
-
-
 def _set(backend: str, count: int) -> None:
     if backend == "torch":
         sys.modules["torch"].set_num_threads(count)
     elif backend == "numpy":
         for library in blas():
             library.set_num_threads(count)
-    _in_use[backend] = count
 
 
 @contextmanager
@@ -148,18 +148,21 @@ def owner(backend: str, count: int | None = None) -> Iterator[None]:
     Afterwards all pools are as wide as before.
     """
     global _owned
-    if threads() == 1:
+    with _lock:
+        free = _owned is None and threads() > 1
+        if free:
+            _owned = min(count or threads(), threads())
+    if not free or _owned is None:
         yield
         return
-    before, _owned = _owned, min(count or threads(), threads())
-    with ExitStack() as stack:
-        stack.enter_context(on("numpy", min(blas_threads(), _owned if backend == "numpy" else 1)))
-        if backend == "torch":
-            stack.enter_context(on("torch", min(sys.modules["torch"].get_num_threads(), _owned)))
-        try:
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(on("numpy", min(blas_threads(), _owned if backend == "numpy" else 1)))
+            if backend == "torch":
+                stack.enter_context(on("torch", min(sys.modules["torch"].get_num_threads(), _owned)))
             yield
-        finally:
-            _owned = before
+    finally:
+        _owned = None
 
 
 def blas_threads() -> int:

@@ -65,7 +65,7 @@ def bench(
 
 def _calibrated(as_json: bool) -> dict[str, object]:
     from ..backends.machine import as_json as plain
-    from ..backends.machine import cache_file
+    from ..backends.machine import save
     from ..backends.threads import cores
     from ..runtime.calibration import calibrate
     from ..views import machine_table
@@ -74,9 +74,13 @@ def _calibrated(as_json: bool) -> dict[str, object]:
     if load > cores() / 2:
         click.echo(f"other programs are running (load {load:.1f}): figures will be low; do it again without", err=True)
     machine = calibrate()
+    try:
+        kept = f"kept in {save(machine)}"
+    except (OSError, RuntimeError) as error:
+        kept = f"not kept: {error}"
     if not as_json:
         out().print(machine_table(machine))
-        click.echo(f"kept in {cache_file(machine.threads)}")
+    click.echo(kept, err=as_json)
     return {"calibration": plain(machine)}
 
 

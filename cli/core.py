@@ -69,6 +69,13 @@ auto_backend_option = click.option(
 )
 
 
+train_backend_option = click.option(
+    "--backend",
+    help="What runs the network: numpy, torch (torch:cuda names a device), onnx, or auto: whichever is fastest. By "
+    "default numpy; a run that is resumed goes on on its own.",
+)
+
+
 def _settle_threads(_: click.Context, __: click.Parameter, count: int | None) -> None:
     """Before any library is loaded: most read how many threads they have only once."""
     from ..backends.threads import prepare

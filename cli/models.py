@@ -20,6 +20,7 @@ from .core import (
     spec_argument,
     threads_option,
     told_backend,
+    train_backend_option,
 )
 
 
@@ -52,7 +53,7 @@ def compile_(source: str, output: Path, step: bool, overrides: Sequence[str]) ->
 @command("train")
 @spec_argument
 @set_option
-@auto_backend_option
+@train_backend_option
 @threads_option
 @click.option(
     "--out",
@@ -67,7 +68,7 @@ def compile_(source: str, output: Path, step: bool, overrides: Sequence[str]) ->
 def train(
     spec: str,
     overrides: Sequence[str],
-    backend: str,
+    backend: str | None,
     folder: Path | None,
     resume: bool,
     overwrite: bool,

@@ -29,11 +29,11 @@ BUDGET = 0.12
 
 
 def calibrate() -> Machine:
-    """Measure the machine for the threads that are used, every backend that is installed, and keep the figures."""
+    """Measure the machine for the threads that are used, and every backend that is installed."""
     count = pools.threads()
     overheads = {name: found for name in NAMES if (found := _overheads(name)) is not None}
     one = _rates(1)
-    machine = Machine(
+    return Machine(
         threads=count,
         one=one,
         all=one if count == 1 else _rates(count),
@@ -42,8 +42,6 @@ def calibrate() -> Machine:
         spread=_spread(count) if count > 1 else SPREAD,
         about=machines.about(),
     )
-    machines.save(machine)
-    return machine
 
 
 def _least(call: Callable[[], object], seconds: float = BUDGET) -> float:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..backends.base import NAMES, BackendError, load
+from ..backends.base import NAMES, load
 from ..backends.executable import sizes_of
 from ..backends.machine import width
 from ..backends.threads import owner
@@ -44,9 +44,6 @@ def _seconds(name: str, what: Subject) -> float | None:
     """The shortest of a few calls; `None` where the backend is not there or cannot run this."""
     try:
         backend = load(name)
-    except BackendError:
-        return None
-    try:
         with owner(name, width(what.graph, what.sizes)):
             executable = backend.compile(what.graph, backend.state(what.state))
             executable(what.feeds)

@@ -19,6 +19,7 @@ from ..compiler.initialisers import generator
 from ..compiler.ir import Array, Graph, Origin, Type, input_of
 from ..compiler.machine import Machine, Priced, priced, threads_for
 from ..compiler.passes import Model, for_training, freeze
+from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.signatures import BATCH
 from ..compiler.structs import Struct
@@ -58,12 +59,26 @@ def subject(
     if train and spec.sections.train is None:
         raise UsageError(f"`{spec.path}` has no `train` section: there is no step of training to look at")
     graph, state = _training(spec) if train else (_predicting(spec, weights), {})
+    _check_sizes(spec, graph, sizes or {})
     known = {**(sizes or {}), BATCH: batch or default_batch(spec)}
     unknown = sorted(name for name in graph.names if "." in name)
     if unknown:
         raise UsageError(f"sizes that only the data define are unknown: {', '.join(unknown)}")
     known = {name: known.get(name) or _bound(spec, name) for name in sorted(graph.names)}
     return Subject(graph, state, made_up(spec, graph, known), known)
+
+
+def _check_sizes(spec: Spec, graph: Graph, sizes: Mapping[str, int]) -> None:
+    """Raise `UsageError` for sizes of dims that there are not, or beyond what inputs allow."""
+    known = graph.names - {BATCH}
+    for name, size in sizes.items():
+        if name == BATCH:
+            raise UsageError(f"the size of {BATCH} is `--batch`")
+        if name not in known:
+            raise UsageError(f"`{spec.path}` has no dim `{name}` to size: {hint(name, known)}")
+        limits = [limit for s in spec.inputs.values() for dim, limit in s.bounds if dim == name]
+        if any(size > limit for limit in limits):
+            raise UsageError(f"{name} is {size}, and an input has at most {min(limits)}")
 
 
 def default_batch(spec: Spec) -> int:

@@ -103,8 +103,7 @@ class Run(Struct):
         save_json(self.path / DATA, about)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        # Without buffers, which cost more than the row where epochs are short.
-        with (self.path / METRICS).open("ab", buffering=0) as file:
+        with (self.path / METRICS).open("ab") as file:
             file.write(f"{json.dumps(row)}\n".encode())
 
     def metrics(self) -> list[dict[str, Any]]:

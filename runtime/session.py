@@ -171,7 +171,7 @@ def _check_column(name: str, spec: Spec, dataset: Dataset) -> None:
 def train(
     spec: Spec,
     out: Path | None = None,
-    backend: str = "numpy",
+    backend: str | None = None,
     listener: Listener | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -180,6 +180,7 @@ def train(
 ) -> Trained:
     """Train a spec, evaluate it on every split, and leave a run at `out` (nowhere if it is `None`).
 
+    backend: NumPy where none is named; a run that is resumed goes on on its own.
     Raises `SpecError`, `DataError`, `UsageError`, `TrainingError`, `Interrupted`, `ArtefactError`.
     """
     if resume and out is None:
@@ -187,18 +188,27 @@ def train(
     sized, dataset = prepare(spec, data)
     arrays = {name: part.arrays for name, part in dataset.splits.items()}
     again = resume and out is not None and out.exists()
-    runner, about = _runner(backend, sized, arrays["train"], listener, out if again else None)
+    begun = load_json(out / ENV) if again and out is not None and (out / ENV).exists() else {}
+    runner, about = _runner(backend or str(begun.get("backend", "numpy")), sized, arrays["train"], listener)
     trainer = Trainer(sized, arrays, runner, listener, dtype, again, dataset.fields)
+    # Sums depend on the number of threads: a run goes on on as many as it was begun on.
+    own = _width(trainer.step_graph, arrays["train"], trainer.train.batch)
+    noted = begun.get("threads")
+    count = noted if isinstance(noted, int) else own
     run, checkpoint = None, None
     if out is not None:
         # Only now is an old run removed: whatever could be wrong with this one was found before.
-        run = trainer.run = _resumed(out, sized, dataset) if again else Run.create(out, sized, overwrite, about)
+        run = trainer.run = (
+            _resumed(out, sized, dataset)
+            if again
+            else Run.create(out, sized, overwrite, {**about, "threads": min(threads(), own)})
+        )
         checkpoint = run.latest_checkpoint() if resume else None
         run.save_data(dataset.state(), dataset.sizes, dataset.fingerprint, sized.folder)
         run.truncate_metrics(checkpoint.position.batches if checkpoint else 0)
     if checkpoint is not None:
         trainer.resume(checkpoint)
-    with owner(runner.name, _width(trainer.step_graph, arrays["train"], trainer.train.batch)):
+    with owner(runner.name, count):
         trainer.fit()
         return _finish(sized, dataset, trainer, run)
 
@@ -210,18 +220,16 @@ def _width(graph: Graph, rows: Mapping[str, Array], batch: int) -> int:
 
 
 def _runner(
-    backend: str, spec: Spec, rows: Mapping[str, Array], listener: Listener | None, resumed: Path | None
+    backend: str, spec: Spec, rows: Mapping[str, Array], listener: Listener | None
 ) -> tuple[Backend, dict[str, Any]]:
-    """The backend to train on, and what a run notes of it. A run that was begun on one goes on on that one."""
+    """The backend to train on, and what a run notes of it."""
     seconds: Mapping[str, float] = {}
-    if backend == AUTO and resumed is not None and (resumed / ENV).exists():
-        backend = str(load_json(resumed / ENV).get("backend", AUTO))
     if backend == AUTO:
         choice = choose_for_training(spec, rows)
         backend, seconds = choice.backend, choice.seconds
         if listener is not None:
             listener.note(choice.words)
-    about = {"backend": backend, "threads": threads()}
+    about: dict[str, Any] = {"backend": backend}
     return load_backend(backend), about | ({"backend_seconds": dict(seconds)} if seconds else {})
 
 

@@ -165,11 +165,17 @@ class Trainer:
                     self._one_batch()
                     self._after_batch()
             finally:
-                self.listener.stop()
-                self.ahead.close()
-                self.saver.wait()
+                self._close()
         self._restore_best()
         self._judge_average()
+
+    def _close(self) -> None:
+        """Let go of the screen and of threads; a checkpoint that is being written is written to its end."""
+        try:
+            self.listener.stop()
+            self.ahead.close()
+        finally:
+            self.saver.wait()
 
     def _one_batch(self) -> None:
         began = time.perf_counter()

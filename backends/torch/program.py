@@ -143,7 +143,8 @@ class Program:
             steps = self._scalar("steps", f"torch.full((), float({step}) + 1.0, device=device)")
             w.line(
                 f"torch.ops.aten.{kernel}({', '.join(lists)}, [], [{steps}] * {len(members)}, lr={rate}, "
-                f"beta1={op.beta1!r}, beta2={op.beta2!r}, weight_decay={op.decay!r}, eps={op.eps!r}, amsgrad=False, maximize=False)"
+                f"beta1={op.beta1!r}, beta2={op.beta2!r}, weight_decay={op.decay!r}, eps={op.eps!r}, "
+                "amsgrad=False, maximize=False)"
             )
             return
         assert isinstance(op, Sgd)

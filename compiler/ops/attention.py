@@ -94,22 +94,19 @@ class Attention(Op):
         return floating("attention", q.with_shape((*q.shape[:3], v.shape[3])))
 
     def decompose(self, q: Value, k: Value, v: Value, *extras: Value) -> Value:
-        """What may be seen becomes one bias first, which kernels of attention take."""
-        if any(extra.dtype is DType.boolean for extra in extras) or (extras and self.hides):
-            return Attention(self.scale)(q, k, v, self._bias(q, k, *extras))
         return attend(self.weights(q, k, *extras), v)
 
-    @property
-    def hides(self) -> bool:
-        """Whether positions alone say that keys may not be seen."""
-        return self.causal or self.window is not None
+    def biased(self, q: Value, k: Value, v: Value, *extras: Value) -> Value | None:
+        """The same with all that may be seen in one bias, as kernels take it; `None` where nothing is hidden by more.
 
-    def _bias(self, q: Value, k: Value, *extras: Value) -> Value:
-        """All that is added to the scores: numbers, and for unseen keys one that leaves nothing of them."""
-        near = self.weights.near(q.shape[2], k.shape[2])
-        seen = reduce(And(), [*(x for x in extras if x.dtype is DType.boolean), *near])
-        bias = Where()(seen, constant(0.0, q.dtype), constant(UNSEEN, q.dtype))
-        return reduce(Add(), [*(x for x in extras if x.dtype is not DType.boolean), bias])
+        Not for gradients: where a query sees no key at all, a bias lets through what a mask holds back.
+        """
+        masked = [x for x in extras if x.dtype is DType.boolean]
+        if not masked and self.window is None and not (self.causal and extras):
+            return None
+        seen = reduce(And(), [*masked, *self.weights.near(q.shape[2], k.shape[2])])
+        added = [x for x in extras if x.dtype is not DType.boolean]
+        return Attention(self.scale)(q, k, v, reduce(Add(), [*added, hidden(seen, q.dtype)]))
 
     def flops(self, out: Type, q: Type, k: Type, v: Type, *extras: Type) -> int:
         return self.weights.flops(out, q, k) + 2 * out.numel() * Type(k.shape[2:3]).numel()
@@ -157,7 +154,14 @@ class CachedAttention(Op):
         if self.window is not None:
             seen = And()(seen, Less()(distance, constant(self.window, DType.i64)))
         wide = split_heads(q, self.heads(q.type, keys.type))
-        return join_heads(Attention(self.scale)(wide, keys, values, seen, *extras)), keys, values
+        whole = Attention(self.scale)
+        y = whole.biased(wide, keys, values, seen, *extras) or whole(wide, keys, values, seen, *extras)
+        return join_heads(y), keys, values
+
+
+def hidden(seen: Value, dtype: DType) -> Value:
+    """What is added to the scores so that nothing is left of keys that may not be seen."""
+    return Where()(seen, constant(0.0, dtype), constant(UNSEEN, dtype))
 
 
 def split_heads(x: Value, heads: int) -> Value:

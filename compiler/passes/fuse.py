@@ -11,6 +11,7 @@ import numpy as np
 
 from ..ir import Array, Const, Graph, Op, Value, constant, order, origin
 from ..ops.activations import Gelu, HardSigmoid, HardSwish, Relu, Sigmoid, Silu
+from ..ops.attention import Attention
 from ..ops.conv import Conv
 from ..ops.elementwise import Add, Tanh
 from ..ops.fused import NAMES, FusedConv, FusedLinear
@@ -24,7 +25,8 @@ Native = Callable[[Value], bool]
 def fuse(graph: Graph, native: Native) -> Graph:
     """The graph with activations and additions done by the kernels before them, where `native` has such kernels."""
     activation = Rule((Relu, Gelu, Silu, Sigmoid, Tanh, HardSwish, HardSigmoid), _if(native, _activation))
-    return rewrite(graph, [Rule((Add,), _if(native, _addition)), activation])
+    rules = [Rule((Add,), _if(native, _addition)), activation, Rule((Attention,), _if(native, _mask))]
+    return rewrite(graph, rules)
 
 
 def _if(native: Native, propose: Callable[[Value, Uses], Value | None]) -> Callable[[Value, Uses], Value | None]:
@@ -55,6 +57,11 @@ def _addition(v: Value, uses: Uses) -> Value | None:
             case Value(Conv() | Linear(), (x, weight, *bias)) if uses(y) == 1 and addend.type == v.type:
                 return _fused(y.op, "")(x, weight, bias[0] if bias else _zeros(weight), addend)
     return None
+
+
+def _mask(v: Value, uses: Uses) -> Value | None:
+    """attention(q, k, v, mask) -> attention(q, k, v, bias): masks, and what positions hide, as numbers"""
+    return v.op.biased(*v.inputs) if isinstance(v.op, Attention) else None
 
 
 def _fused(op: Op, activation: str) -> Op:

@@ -17,7 +17,7 @@ from trine.backends.base import BackendError
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leaves the pools as they were, and the environment."""
     monkeypatch.setattr(pools, "_asked", None)
-    monkeypatch.setattr(pools, "_in_use", {})
+    monkeypatch.setattr(pools, "_program", False)
     for name in (pools.VARIABLE, *pools.WIDTHS, *pools.WAITING):
         monkeypatch.setenv(name, "1")  # noted, so that it is put back
         monkeypatch.delenv(name)
@@ -98,10 +98,3 @@ def test_the_environment_of_a_new_program(monkeypatch: pytest.MonkeyPatch) -> No
     pools.prepare(3)
     assert [os.environ[name] for name in pools.WIDTHS] == ["3", "3", "3"]
     assert pools.threads() == 3
-
-
-def test_nothing_is_set_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    pools.use("torch", 2)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "set_num_threads", lambda _: pytest.fail("set again"))
-        pools.use("torch", 2)

@@ -207,6 +207,7 @@ def test_figures_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "SIDES", (16, 48))
     monkeypatch.setattr(calibration, "SETS", (48 << 10, 384 << 10))
     found = calibration.calibrate()
+    machine.save(found)
     assert [path.parent for path in cache.rglob("*.json")] == [cache / "trine"]
     assert machine.this_machine() == found
     assert found.measured
