@@ -11,6 +11,7 @@ import numpy as np
 from ...compiler.analysis import Buffer, last_uses, pack
 from ...compiler.ir import Array, Const, Graph, Input, Item, Type, Value, input_of, order
 from ...compiler.ops import kernels as primitive_kernels
+from ...compiler.ops import linalg
 from ...compiler.passes import Model
 from .. import recurrent
 from ..executable import Run, Specialised, lower
@@ -123,7 +124,7 @@ class Program:
         """An input that dies here and whose buffer a ufunc may write over."""
         if kind_of(v) != "ufunc":
             return None
-        for x in v.inputs:
+        for x in v.inputs[:1] if isinstance(v.op, linalg.WriteSlice) else v.inputs:
             mine = x in owners or x in self.over
             alike = x.type == v.type and (x in self.last_channels) == (v in self.last_channels)
             if mine and alike and self.last[x] == self.place[v]:

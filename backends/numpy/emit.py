@@ -237,7 +237,7 @@ def _scan(name: str, *needs: str, extra: str = "") -> Emit:
 
 CONV = (
     "windows", "scratch", "like", "channels_last", "padded", "tile_of", "tiles", "gathered", "product", "convolve",
-    "depthwise", "endings", "finish",
+    "depthwise", "endings", "row_of", "finish",
 )  # fmt: skip
 ROWS = ("erf", "scratch", "pieces")
 POOL = ("scratch", "like", "slide", "join_along")

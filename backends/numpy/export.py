@@ -24,10 +24,10 @@ from .emit import EMIT, kind_of, native, write
 
 ORDER = (
     "erf", "windows", "fold", "scatter_add", "scratch", "channels_last", "like", "padded", "tile_of", "tiles",
-    "gathered", "product", "conv", "convolve", "depthwise", "endings", "finish", "conv_input_grad", "fold_taps",
-    "conv_weight_grad", "correlate", "depthwise_weight_grad", "max_pool", "window_sum", "slide", "join_along",
-    "max_pool_grad", "to_first", "pieces", "erf_of", "gelu", "softmax", "layer_norm", "global_norm", "relu_grad",
-    *recurrent.NAMES,
+    "gathered", "product", "conv", "convolve", "depthwise", "endings", "row_of", "finish", "conv_input_grad",
+    "fold_taps", "conv_weight_grad", "correlate", "depthwise_weight_grad", "max_pool", "window_sum", "slide",
+    "join_along", "max_pool_grad", "to_first", "pieces", "erf_of", "gelu", "softmax", "layer_norm", "global_norm",
+    "relu_grad", "channel_sum", "write_slice", *recurrent.NAMES,
 )  # fmt: skip
 
 RESERVED = (
@@ -65,7 +65,7 @@ def module_source(model: Model, notes: Mapping[str, str], embed: bool = True) ->
 
 def _exportable(v: Value) -> bool:
     """Whether a value is written natively: weights do not change in the file, so nothing is that changes them."""
-    return native(v) and (isinstance(v.op, Item) or kind_of(v) != "state")
+    return native(v) and kind_of(v) != "state"
 
 
 def _heading(graph: Graph, notes: Mapping[str, str]) -> str:

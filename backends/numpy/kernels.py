@@ -207,7 +207,8 @@ def endings(y: Array, bias: Array | None, relu: bool, work: Work | None) -> tupl
 
     NumPy's loops run along the last axis only as far as their operands do: long rows make long loops.
     """
-    row, shape = (y.shape[-1], y.shape[1]), (y.shape[1], *(1 for _ in y.shape[3:]), y.shape[-1])
+    width = row_of(y)
+    row, shape = (width, y.shape[1]), (y.shape[1], *(1 for _ in y.shape[3:]), width)
     biases, zeros = None, None
     if bias is not None:
         biases = scratch(work, "bias", row, y.dtype)
@@ -218,6 +219,11 @@ def endings(y: Array, bias: Array | None, relu: bool, work: Work | None) -> tupl
         zeros.fill(0)
         zeros = zeros.T.reshape(shape)
     return biases, zeros
+
+
+def row_of(y: Array) -> int:
+    """How long the rows of y are in all of its tiles: one number, where tiles cut the last axis, the only one."""
+    return y.shape[-1] if y.ndim > 3 else 1
 
 
 def finish(y: Array, bias: Array | None, least: Array | None, plus: Array | None) -> None:
@@ -244,7 +250,7 @@ def depthwise(
 ) -> None:
     """Convolution of each channel by itself, into y: a product and a sum for each tap, on tiles that stay in cache."""
     kernel, channels = weight.shape[2:], x.shape[1]
-    taps = scratch(work, "taps", (math.prod(kernel), y.shape[-1], channels), x.dtype)
+    taps = scratch(work, "taps", (math.prod(kernel), row_of(y), channels), x.dtype)
     taps[:] = weight.reshape(channels, 1, -1).transpose(2, 1, 0)
     rows = [tap.T.reshape(channels, *(1 for _ in kernel[1:]), -1) for tap in taps]
     ends = endings(y, bias, relu, work)
@@ -349,6 +355,7 @@ def correlate(g: Array, x: Array, weight: Array, stride: Ints, pads: Pads, dilat
     shape = (math.prod(kernel) * x.shape[1], g.shape[1])
     total, term = scratch(work, "total", shape, g.dtype), scratch(work, "term", shape, g.dtype)
     started = False
+    total.fill(0)
     each = shape[0] * x.itemsize
     for images, band, w in tiles(x, g.shape[2:], kernel, stride, pads, dilation, each, 1 << 19, work):
         rows = g[images, :, band].transpose(0, *range(2, rank + 2), 1).reshape(-1, shape[1])

@@ -43,9 +43,9 @@ def side_by_side(arrays: Mapping[str, Array]) -> dict[str, Array]:
 def alike(graph: Graph, values: Sequence[Value], base: Callable[[Value], Value]) -> list[list[Value]]:
     """The updates of small parameters that can be made in one call, where there are two or more.
 
-    Nothing but the graph's updates may read what they make, and no output may show what they write over.
+    Nothing but the graph's updates may read what they make, and no root may show what they write over.
     """
-    shown = {base(v) for v in graph.outputs.values()}
+    shown = {base(v) for v in graph.roots}
     read = Counter(x for v in values for x in v.inputs)
     states = {graph.input(name): v for name, v in graph.updates.items()}
     found: dict[Key, list[Value]] = {}

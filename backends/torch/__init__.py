@@ -49,11 +49,16 @@ class TorchExecutable(Specialised):
         self.layouts = Layouts(state.device)
 
     def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
-        cpu = self.state.device.type == "cpu"
+        cpu = _has_onednn(self.state.device)
         lowered = lower(self.graph, sizes, partial(_kept, cpu=cpu), "torch")
         if not _fusible(lowered):
             lowered = lower(self.graph, sizes, partial(native, cpu=cpu), "torch")
         return Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts, clock)
+
+
+def _has_onednn(device: torch.device) -> bool:
+    """Whether a device's kernels include those of oneDNN, which not every build of PyTorch has."""
+    return device.type == "cpu" and torch.backends.mkldnn.is_available()
 
 
 def _fusible(graph: Graph) -> bool:
@@ -89,7 +94,7 @@ class TorchBackend:
         self.device = torch.device(device)
 
     def native(self, value: Value) -> bool:
-        return _kept(value, self.device.type == "cpu")
+        return _kept(value, _has_onednn(self.device))
 
     def state(self, arrays: Mapping[str, Array]) -> TorchState:
         return TorchState(arrays, self.device)

@@ -308,15 +308,15 @@ def _recurrent(name: str, extra: Callable[[Any], str] = lambda op: "") -> Write:
 
 def _lstm(w: Writer, v: Value, a: Sequence[str]) -> str:
     """An LSTM; where its gradient is asked for, its kernel leaves behind what that needs."""
-    if not isinstance(w, packed.Packing) or v.inputs not in w.trained:
+    if not isinstance(w, packed.Packing) or packed.trained_by(v) not in w.trained:
         return _recurrent("lstm")(w, v, a)
-    return _lstm_train(w, v.inputs, a, cast(recurrent.Lstm, v.op).reverse)
+    return _lstm_train(w, packed.trained_by(v), a)
 
 
-def _lstm_train(w: packed.Packing, inputs: tuple[Value, ...], a: Sequence[str], reverse: bool) -> str:
+def _lstm_train(w: packed.Packing, which: packed.Trained, a: Sequence[str]) -> str:
     states, saved = w.names.make("states"), w.names.make("saved")
-    w.trained[inputs] = saved
-    w.line(f"{states}, {saved} = lstm_train({', '.join(a)}, {reverse})")
+    w.trained[which] = saved
+    w.line(f"{states}, {saved} = lstm_train({', '.join(a)}, {which[1]})")
     return states
 
 
@@ -324,10 +324,12 @@ def _lstm_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     op = cast(recurrent.LstmGrad, v.op)
     parts = iter(a)
     grads = [next(parts) if given else "None" for given in op.given]
-    w, inputs, names = cast(packed.Packing, w), op.forward(v.inputs), op.forward(a)
-    if not w.trained[inputs]:
-        _lstm_train(w, inputs, names, op.reverse)
-    return f"lstm_grad({', '.join(grads)}, {w.trained[inputs]}, {', '.join(names)}, {op.reverse})"
+    w, which, names = cast(packed.Packing, w), packed.trained_by(v), op.forward(a)
+    if not w.trained[which]:
+        _lstm_train(w, which, names)
+    w.gradients[which] -= 1
+    saved = f"{w.trained[which]}[0]" if w.gradients[which] else f"{w.trained[which]}.pop()"
+    return f"lstm_grad({', '.join(grads)}, {saved}, {', '.join(names)}, {op.reverse})"
 
 
 def _scan(name: str, extra: str = "") -> Write:

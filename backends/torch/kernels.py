@@ -103,7 +103,7 @@ def lstm(
 def lstm_train(
     x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, c: Tensor, reverse: bool
 ) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
-    """`lstm`, and what `lstm_grad` needs of it, in a list that it empties."""
+    """`lstm`, and what `lstm_grad` needs of it, in a list, to be taken out by the last that does."""
     x = x.transpose(0, 1).contiguous()
     weights = weight, recurrent, bias, torch.zeros_like(bias)
     # oneDNN leaves its workspace behind only where PyTorch thinks of gradients.
@@ -113,11 +113,11 @@ def lstm_train(
 
 
 def lstm_grad(
-    gy: Tensor | None, gh: Tensor | None, gc: Tensor | None, saved: list[tuple[Tensor, ...]],
+    gy: Tensor | None, gh: Tensor | None, gc: Tensor | None, saved: tuple[Tensor, ...],
     x: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor, h: Tensor, c: Tensor, reverse: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """The gradients of `lstm` in the input, the weights, the bias and the first states."""
-    x, y, hn, cn, space = saved.pop()
+    x, y, hn, cn, space = saved
     weights = weight, recurrent, bias, torch.zeros_like(bias)
     gy = torch.zeros_like(y) if gy is None else gy.transpose(0, 1).contiguous()
     mode, units, layers, biases, both = _layer(h)

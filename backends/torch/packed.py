@@ -5,6 +5,7 @@ Both are asked through PyTorch, by the operators that its own compiler calls for
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
@@ -16,6 +17,7 @@ from ...compiler.ir import Const, DType, Value
 from ...compiler.ops.conv import Conv
 from ...compiler.ops.fused import FusedConv, FusedLinear, is_zero
 from ...compiler.ops.linalg import Linear
+from ...compiler.ops.recurrent import Lstm, LstmGrad
 from ..source import Writer
 
 # Below these numbers of operations a call of oneDNN costs more than its kernels gain: a few microseconds each, and a
@@ -39,14 +41,27 @@ class Pack(Protocol):
     def __call__(self, weight: Tensor) -> Tensor: ...
 
 
+# An LSTM, by its inputs and whether it runs in reverse.
+Trained = tuple[tuple[Value, ...], bool]
+
+
+def trained_by(v: Value) -> Trained:
+    """The LSTM that a value is, or that it is the gradient of."""
+    if isinstance(v.op, LstmGrad):
+        return v.op.forward(v.inputs), v.op.reverse
+    assert isinstance(v.op, Lstm)
+    return v.inputs, v.op.reverse
+
+
 class Packing(Writer):
     """A writer that also collects how constants are laid out before the first run."""
 
     def __init__(self, reserved: Sequence[str] = ()) -> None:
         super().__init__(reserved)
         self.packs: dict[str, tuple[Value, object, Pack]] = {}
-        # LSTMs whose gradient follows, by their inputs, and what they leave behind for it
-        self.trained: dict[tuple[Value, ...], str] = {}
+        # LSTMs whose gradients follow: what they leave behind for these, and how many there are
+        self.trained: dict[Trained, str] = {}
+        self.gradients: Counter[Trained] = Counter()
         self._known: dict[tuple[Value, object], str] = {}
 
     def packed(self, weight: Value, pack: Pack, key: object, hint: str = "packed") -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from ..profiling import Clock
 from ..source import Writer, hint_of
 from .emit import argument, write, write_over
 from .kernels import FUNCTIONS
-from .packed import Pack, Packing, channels_last
+from .packed import Pack, Packing, channels_last, trained_by
 
 # Ops whose result may be a view of their first input.
 _VIEWS = (
@@ -47,7 +49,8 @@ class Program:
         self.writer = (Packing if packing else Writer)(reserved=("torch", "F", "math", "device", *FUNCTIONS))
         if isinstance(self.writer, Packing):
             grads = [v for v in order(graph.roots) if isinstance(v.op, recurrent.LstmGrad)]
-            self.writer.trained = {v.op.forward(v.inputs): "" for v in grads if isinstance(v.op, recurrent.LstmGrad)}
+            self.writer.trained = {trained_by(v): "" for v in grads}
+            self.writer.gradients = Counter(map(trained_by, grads))
         self.fed = [v for v in graph.inputs if input_of(v).role not in ("param", "buffer")]
         self.state = [v for v in graph.inputs if input_of(v).role in ("param", "buffer")]
         self.fused = [v for v in order(graph.roots) if isinstance(v.op, Adam | Sgd)]
@@ -75,7 +78,7 @@ class Program:
         for v in values:
             w.heading(v.origin)
             state = self._written(v)
-            text = write_over(w, v, partial(free, v) if state is None else state.__eq__) or write(w, v)
+            text = write_over(w, v, partial(free, v) if state is None else partial(operator.is_, state)) or write(w, v)
             w.variables[v] = w.names.make(hint_of(v))
             w.line(f"{w.variables[v]} = {text}")
             gone = [w.variables[x] for x in dead[v] if x in known]
@@ -177,7 +180,8 @@ class Program:
     ) -> Run:
         """The function, with its constants and state in place; arrays in, arrays out."""
         namespace: dict[str, Any] = {"torch": torch, "F": F, "math": math, "device": device, **FUNCTIONS}
-        namespace |= {name: layouts.constant(array) for name, array in self.writer.constants.items()}
+        named = {name: v for v, name in self.writer.variables.items() if name in self.writer.constants}
+        namespace |= {name: layouts.constant(v) for name, v in named.items()}
         if isinstance(self.writer, Packing):
             namespace |= {name: layouts.packed(*pack) for name, pack in self.writer.packs.items()}
             for v in order(self.graph.roots):
@@ -207,24 +211,25 @@ def _array(tensor: torch.Tensor, lent: bool) -> Array:
 
 
 class Layouts:
-    """The constants of a graph as tensors, shared by its programs for several sizes."""
+    """The constants of a graph as tensors, shared by its programs for several sizes, as long as these have them."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        # Arrays are held beside their tensors: their identity stays theirs.
-        self._constants: dict[int, tuple[Array, torch.Tensor]] = {}
-        self._packed: dict[object, torch.Tensor] = {}
+        self._constants: WeakKeyDictionary[Value, torch.Tensor] = WeakKeyDictionary()
+        self._packed: WeakKeyDictionary[Value, dict[object, torch.Tensor]] = WeakKeyDictionary()
 
-    def constant(self, array: Array) -> torch.Tensor:
-        if id(array) not in self._constants:
-            self._constants[id(array)] = array, torch.tensor(array, device=self.device)
-        return self._constants[id(array)][1]
+    def constant(self, value: Value) -> torch.Tensor:
+        assert isinstance(value.op, Const)
+        if value not in self._constants:
+            self._constants[value] = torch.tensor(value.op.value.array, device=self.device)
+        return self._constants[value]
 
     def packed(self, weight: Value, key: object, pack: Pack) -> torch.Tensor:
-        assert isinstance(weight.op, Const)
-        if (weight, key) not in self._packed:
-            self._packed[weight, key] = pack(self.constant(weight.op.value.array))
-        return self._packed[weight, key]
+        """A weight laid out as the first program that asks has it: kernels take it for other sizes, too."""
+        found = self._packed.setdefault(weight, {})
+        if key not in found:
+            found[key] = pack(self.constant(weight))
+        return found[key]
 
 
 def _lay_out(v: Value, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -264,6 +269,8 @@ class _Free:
 
     def __call__(self, reader: Value, x: Value) -> bool:
         base = _base(x)
+        if sum(_base(other) is base for other in reader.inputs) > 1:
+            return False  # another input may show the same numbers
         if isinstance(base.op, Input | Const) or self.last.get(base) != self.place[reader]:
             return False
         while x is not base:

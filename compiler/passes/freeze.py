@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..ir import Graph, Input, Value, constant, input_of, order
 from ..rewrite import Replacement, mapped, with_roots
+from .fuse import merge_linears
 from .pipeline import Model
 
 
@@ -11,7 +12,8 @@ def freeze(model: Model) -> Graph:
     """The graph with the weights that it does not update as constants.
 
     What depends on weights alone can then be computed before the first run: laid out, transposed and packed as a
-    backend's kernels like them. A graph whose weights go on changing, as in training, is not frozen.
+    backend's kernels like them. Linear layers of one input become one product. A graph whose weights go on changing, as
+    in training, is not frozen.
     """
     graph = model.graph
     fixed: dict[Value, Replacement] = {
@@ -22,6 +24,6 @@ def freeze(model: Model) -> Graph:
     memo: dict[Value, Replacement] = {**{v: v for v in graph.inputs}, **fixed}
     for v in order(graph.roots, memo):
         memo[v] = v if isinstance(v.op, Input) else mapped(v, memo)
-    found = with_roots(graph, memo)
+    found = merge_linears(with_roots(graph, memo))
     kept = tuple(v for v in graph.inputs if v not in fixed or fixed[v] is v)
     return Graph(graph.name, kept, found.outputs, found.updates)

@@ -54,7 +54,7 @@ def _addition(v: Value, uses: Uses) -> Value | None:
     """(conv(x, w) + b) + a -> fused_conv(x, w, b, a), where a has the shape of the result"""
     for y, addend in (v.inputs, v.inputs[::-1]):
         match y:
-            case Value(Conv() | Linear(), (x, weight, *bias)) if uses(y) == 1 and addend.type == v.type:
+            case Value(Conv() | Linear(), (x, weight, *bias)) if uses(y) == 1 and y.type == addend.type:
                 return _fused(y.op, "")(x, weight, bias[0] if bias else _zeros(weight), addend)
     return None
 

@@ -33,6 +33,8 @@ CONVS = {
     "groups": ((2, 32, 40, 37), (48, 8, 3, 3), 1, 1, 4),
     "each channel": ((2, 64, 33, 40), (64, 1, 3, 3), 1, 1, 64),
     "each channel with strides": ((2, 64, 33, 40), (64, 1, 3, 3), 2, 1, 64),
+    "a long row": ((2, 64, 1500), (8, 64, 3), 1, 1, 1),
+    "a long row of each channel": ((2, 144, 700), (144, 1, 3), 1, 1, 144),
 }
 
 
@@ -50,12 +52,13 @@ def test_convolutions(kind: str) -> None:
     shape, weights, stride, pad, groups = CONVS[kind]
     rng = np.random.default_rng(0)
     x, w, b = (torch.tensor(rng.normal(size=s), requires_grad=True) for s in (shape, weights, weights[:1]))
-    y = F.conv2d(x, w, b, stride, pad, groups=groups)
+    rank = len(shape) - 2
+    y = (F.conv1d if rank == 1 else F.conv2d)(x, w, b, stride, pad, groups=groups)
     plus, g = torch.tensor(rng.normal(size=tuple(y.shape))), torch.tensor(rng.normal(size=tuple(y.shape)))
     then = F.relu(y + plus)
     dx, dw = torch.autograd.grad(y, (x, w), g)
 
-    settings = ((stride,) * 2, ((pad, pad),) * 2, (1, 1), groups)
+    settings = ((stride,) * rank, ((pad, pad),) * rank, (1,) * rank, groups)
     feeds = {k: t.detach().numpy() for k, t in {"x": x, "w": w, "b": b, "plus": plus, "g": g}.items()}
     h = {name: hole(name, array) for name, array in feeds.items()}
     conv = Conv(*settings)(h["x"], h["w"], h["b"])

@@ -29,9 +29,10 @@ from trine.compiler.ops.elementwise import Cos, Exp, Maximum, Sin, Tanh, Where
 from trine.compiler.ops.linalg import Gather, Linear, ScatterAdd
 from trine.compiler.ops.norm import BatchNorm
 from trine.compiler.ops.optim import Adam, Sgd, Update
+from trine.compiler.ops.recurrent import Lstm, LstmGrad
 from trine.compiler.ops.reduce import Mean, OneHot, Sum
 from trine.compiler.ops.resize import Resize
-from trine.compiler.ops.shape import Flip, Reshape, Transpose
+from trine.compiler.ops.shape import Flip, Reshape, Slice, Transpose
 from trine.compiler.passes import Model, for_inference, freeze
 from trine.compiler.spec.reader import read_string
 from trine.runtime.session import open_source
@@ -558,6 +559,48 @@ def test_memory_that_nobody_reads_again_is_written_over() -> None:
     graph = Graph("g", (x,), {"y": Tanh()(wide * wide) + 1.0})
     source = Program(lower(graph, {"N": 3}, native, "torch")).source
     assert source.count("_(") == 2  # tanh and the addition; a product with itself is made anew
+
+
+def test_what_another_name_shows_is_not_written_over() -> None:
+    """One slice of a value less another slice of it, and a value with its transpose."""
+    x = hole("N", 3, 3)
+    y = Exp()(x)
+    late, early = (Slice((None, (i, i + 2), None))(y) for i in (1, 0))
+    z = Tanh()(x)
+    graph = Graph("g", (x,), {"step": late - early, "both": z + Transpose((0, 2, 1))(z)})
+    for rows in (1, 4):
+        fed = np.random.default_rng(0).standard_normal((rows, 3, 3)).astype(np.float32)
+        found = BACKEND.compile(graph, BACKEND.state({}))({"x": fed})
+        for name, expected in zip(graph.outputs, evaluate(graph.outputs.values(), {"x": fed}), strict=True):
+            np.testing.assert_allclose(found[name], expected, **CLOSE32)
+
+
+@pytest.mark.parametrize("backend", [BACKEND, numpy_backend.BACKEND])
+def test_products_that_are_repeated_when_added_stay_as_they_are(backend: Any) -> None:
+    x, c = hole("N", 5, 4), hole("N", 1, 4, name="c")
+    weight, bias = (constant(np.ones(shape, np.float32)) for shape in ((4, 4), (4,)))
+    graph = Graph("g", (x, c), {"y": x + Linear()(c, weight, bias)})
+    feeds = {"x": np.ones((2, 5, 4), np.float32), "c": np.ones((2, 1, 4), np.float32)}
+    np.testing.assert_array_equal(backend.compile(graph, backend.state({}))(feeds)["y"], 6.0)
+
+
+def test_an_lstm_has_several_gradients() -> None:
+    """What its kernel leaves behind is read by each of them."""
+    rng = np.random.default_rng(0)
+    shapes = {"x": (2, 3, 4), "w": (8, 4), "r": (8, 2), "b": (8,), "h": (2, 2), "c": (2, 2)}
+    feeds = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    holes = [hole(*shape, name=name) for name, shape in shapes.items()]
+    outputs = {}
+    for reverse in (False, True):
+        states = Lstm(reverse)(*holes).items()
+        for i in range(2):
+            given = tuple(j == i for j in range(3))
+            grads = LstmGrad(reverse, given)(states[i], *holes, *states).items()
+            outputs |= {f"{reverse}{i}{j}": g for j, g in enumerate(grads)}
+    graph = Graph("g", tuple(holes), outputs)
+    found = BACKEND.compile(graph, BACKEND.state({}))(feeds)
+    for name, expected in zip(outputs, evaluate(outputs.values(), feeds), strict=True):
+        np.testing.assert_allclose(found[name], expected, **CLOSE32)
 
 
 def test_kernels_of_convolutions_keep_their_shape_in_checkpoints() -> None:
