@@ -95,8 +95,11 @@ def _opened(options: argparse.Namespace) -> Results:
     found = Results(machine(), settings)
     if options.json and options.json.exists():
         old = results.read(options.json)
-        if (old.settings, old.machine["processor"]) != (settings, found.machine["processor"]):
-            raise SystemExit(f"{options.json} holds results of another machine or other settings: name another file")
+        same = ("processor", "packages")
+        if old.settings != settings or any(old.machine.get(key) != found.machine.get(key) for key in same):
+            raise SystemExit(
+                f"{options.json} holds results of another machine, other packages or other settings: name another file"
+            )
         found.cells, found.scaling = old.cells, old.scaling
     return found
 

@@ -47,11 +47,15 @@ def compared(task: str, workload: Workload, contestants: Sequence[str], path: Pa
 
 
 def slower(cells: dict[str, dict[str, Row]]) -> list[str]:
-    """The cells whose speed fell, or that ran before and do not any more."""
+    """The cells whose speed fell, that ran before and do not any more, or that cannot be compared."""
     found = []
     for cell, rows in cells.items():
         for name in rows:
-            if before(name) not in rows or not rows[before(name)].blocks:
+            if before(name) not in rows:
+                continue
+            if (problem := rows[before(name)].problem) is not None:
+                if not problem.startswith("absent"):
+                    found.append(f"{cell} {before(name)}: {problem}")
                 continue
             now = ratio(rows, name, before(name))
             if now is None or now < SLOWER:

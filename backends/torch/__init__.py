@@ -58,7 +58,7 @@ class TorchExecutable(Specialised):
 
 def _has_onednn(device: torch.device) -> bool:
     """Whether a device's kernels include those of oneDNN, which not every build of PyTorch has."""
-    return device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def _fusible(graph: Graph) -> bool:

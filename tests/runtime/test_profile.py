@@ -22,7 +22,6 @@ from trine.runtime import calibration, choice, session
 from trine.runtime.choice import Choice, choose
 from trine.runtime.profile import lowered, profile, subject
 from trine.runtime.profile_picture import picture
-from trine.runtime.runs import Run
 from trine.runtime.specs import UsageError
 
 TEXT = """spec: 1
@@ -259,11 +258,36 @@ def test_the_fastest_backend_is_chosen(spec: Spec, monkeypatch: pytest.MonkeyPat
     assert choose(what).seconds.keys() == {"numpy"}
 
 
-def test_a_run_remembers_what_was_chosen(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "choose_for_training", lambda *_: Choice("torch", {"numpy": 2.0, "torch": 1.0}))
-    runner, about = session._runner("auto", spec, {}, None, None)
-    run = Run.create(tmp_path / "run", spec, False, about)
-    noted = json.loads((run.path / "env.json").read_text())
-    assert (runner.name, noted["backend"], noted["backend_seconds"]) == ("torch", "torch", {"numpy": 2.0, "torch": 1.0})
-    monkeypatch.setattr(session, "choose_for_training", lambda *_: pytest.fail("chosen again"))
-    assert session._runner("auto", spec, {}, None, run.path)[0].name == "torch"
+def test_a_run_remembers_what_was_chosen_and_goes_on_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = Choice("torch", {"numpy": 2.0, "torch": 1.0})
+    monkeypatch.setattr(session, "choose_for_training", lambda *_: chosen)
+    rng = np.random.default_rng(0)
+    rows = {"a": rng.standard_normal(20), "b": rng.standard_normal(20)}
+    data = {"train": rows, "test": rows}
+    tiny = read_string(TINY, "tiny.yaml")
+    first = session.train(tiny, tmp_path / "run", "auto", data=data)
+    noted = json.loads((tmp_path / "run" / "env.json").read_text())
+    assert (noted["backend"], noted["backend_seconds"], noted["threads"]) == ("torch", dict(chosen.seconds), 1)
+    again = session.train(tiny, tmp_path / "run", resume=True, data=data)
+    assert (first.model.backend.name, again.model.backend.name) == ("torch", "torch")
+
+
+TINY = """
+spec: 1
+name: tiny
+data:
+  source: csv:rows.csv
+  fields: {a: {column: a}, b: {column: b}}
+model:
+  inputs: {a: float}
+  layers:
+    - reshape: [1]
+    - linear: 1
+    - reshape: []
+      as: y
+train:
+  loss: {mse: [y, b]}
+  optimizer: {sgd: {lr: 0.1}}
+  batch: 10
+  epochs: 1
+"""
