@@ -15,6 +15,7 @@ from ...compiler.ops.optim import Adam, Sgd
 from ...compiler.passes import Model
 from ..base import BackendError
 from ..executable import Run, Specialised, lower
+from ..machine import width
 from ..profiling import Clock
 from . import export as exporting
 from .emit import native
@@ -53,7 +54,27 @@ class TorchExecutable(Specialised):
         lowered = lower(self.graph, sizes, partial(_kept, cpu=cpu), "torch")
         if not _fusible(lowered):
             lowered = lower(self.graph, sizes, partial(native, cpu=cpu), "torch")
-        return Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts, clock)
+        run = Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts, clock)
+        return on_threads(run, width(self.graph, sizes)) if self.state.device.type == "cpu" else run
+
+
+def on_threads(run: Run, count: int) -> Run:
+    """A program on at most so many of PyTorch's threads; afterwards there are as many as before.
+
+    Threads that wait for each other cost more than small ops take.
+    """
+
+    def narrowed(*arrays: Array) -> dict[str, Array]:
+        before = torch.get_num_threads()
+        if before <= count:
+            return run(*arrays)
+        torch.set_num_threads(count)
+        try:
+            return run(*arrays)
+        finally:
+            torch.set_num_threads(before)
+
+    return narrowed
 
 
 def _has_onednn(device: torch.device) -> bool:
