@@ -135,10 +135,10 @@ def _scatter_add(w: Writer, v: Value, a: Sequence[str]) -> str:
 
 
 def _write_slice(w: Writer, v: Value, a: Sequence[str]) -> str:
-    return f"{a[0]}.index_copy({_places(v, a)})"
+    return f"{a[0]}.index_copy({places_text(v, a)})"
 
 
-def _places(v: Value, a: Sequence[str]) -> str:
+def places_text(v: Value, a: Sequence[str]) -> str:
     return f"{cast(linalg.WriteSlice, v.op).axis}, {a[2]}.reshape((1,)), {a[1]}"
 
 
@@ -159,10 +159,6 @@ def _fold(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"fold({a[0]}, {shape_text(op.size)}, {op.stride!r}, {op.dilation!r})"
 
 
-def _symmetric(pads: Sequence[tuple[int, int]]) -> bool:
-    return all(low == high for low, high in pads)
-
-
 def _conv(w: Writer, v: Value, a: Sequence[str]) -> str:
     op = cast(conv.Conv, v.op)
     x, weight, *bias = a
@@ -170,8 +166,8 @@ def _conv(w: Writer, v: Value, a: Sequence[str]) -> str:
         return packed.conv(w, v, a)
     if isinstance(w, packed.Packing) and isinstance(v.inputs[1].op, Const) and v.rank == 4:
         weight = w.packed(v.inputs[1], packed.channels_last, "channels last", "weight")
-    pads = [low for low, _ in op.pads] if _symmetric(op.pads) else [0] * len(op.pads)
-    x = x if _symmetric(op.pads) else pad_text(x, op.pads)
+    pads = [low for low, _ in op.pads] if packed.symmetric(op.pads) else [0] * len(op.pads)
+    x = x if packed.symmetric(op.pads) else pad_text(x, op.pads)
     b = bias[0] if bias else None
     return f"F.conv{len(pads)}d({x}, {weight}, {b}, {op.stride!r}, {tuple(pads)!r}, {op.dilation!r}, {op.groups})"
 
@@ -195,7 +191,7 @@ def _conv_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     op = cast(Any, v.op)
     for_input = isinstance(v.op, conv.ConvInputGrad)
     rank = len(op.stride)
-    even = _symmetric(op.pads)
+    even = packed.symmetric(op.pads)
     pads = [low for low, _ in op.pads] if even else [0] * rank
     if for_input:
         size = [d if even else _plus(d, low + high) for d, (low, high) in zip(v.shape[2:], op.pads, strict=True)]
@@ -227,7 +223,7 @@ def _pool_input(
     x: str, pads: Sequence[tuple[int, int]], kernel: Sequence[int], value: float
 ) -> tuple[str, tuple[int, ...]]:
     """What to pool and the pads to give: torch pads at most half a window, alike on both sides."""
-    if _symmetric(pads) and all(2 * low <= k for (low, _), k in zip(pads, kernel, strict=True)):
+    if packed.symmetric(pads) and all(2 * low <= k for (low, _), k in zip(pads, kernel, strict=True)):
         return x, tuple(low for low, _ in pads)
     return pad_text(x, pads, value), (0,) * len(pads)
 
@@ -447,7 +443,7 @@ def _resizes(value: Value) -> bool:
 
 def _averages(op: conv.AvgPool | conv.AvgPoolGrad, size: Shape) -> bool:
     """Whether torch pools axes of these sizes by `avg_pool`: pads alike and small, and in 3-d no window beyond them."""
-    if not _symmetric(op.pads) or any(2 * low > k for (low, _), k in zip(op.pads, op.kernel, strict=True)):
+    if not packed.symmetric(op.pads) or any(2 * low > k for (low, _), k in zip(op.pads, op.kernel, strict=True)):
         return False
     return len(size) < 3 or all(isinstance(d, str) or d >= k for d, k in zip(size, op.kernel, strict=True))
 
@@ -464,50 +460,11 @@ def write(w: Writer, v: Value) -> str:
     if isinstance(v.op, Item):
         return f"{argument(w, v.inputs[0])}[{v.op.index}]"
     plain = 1 if isinstance(v.op, e.Where) else 0  # a condition is a tensor
-    args = [argument(w, x, i >= plain and _takes_numbers(v)) for i, x in enumerate(v.inputs)]
+    args = [argument(w, x, i >= plain and takes_numbers(v)) for i, x in enumerate(v.inputs)]
     return EMIT[type(v.op)](w, v, args)
 
 
-Over = Callable[[Value, Sequence[str]], str]
-
-
-def _over(name: str) -> Over:
-    """`x.name_(…)`"""
-    return lambda v, a: f"{a[0]}.{name}_({', '.join(a[1:])})"
-
-
-def _gelu_over(v: Value, a: Sequence[str]) -> str:
-    form = "tanh" if cast(activations.Gelu, v.op).approximate else "none"
-    return f"torch.ops.aten.gelu_({a[0]}, approximate={form!r})"
-
-
-# Ops that may write over an argument of their own type, by the form that does.
-_OVER: dict[type[Op], Over] = {
-    e.Neg: _over("neg"), e.Exp: _over("exp"), e.Log: _over("log"), e.Sqrt: _over("sqrt"), e.Sin: _over("sin"),
-    e.Cos: _over("cos"), e.Tanh: _over("tanh"), e.Abs: _over("abs"), e.Floor: _over("floor"), e.Erf: _over("erf"),
-    e.Add: _over("add"), e.Sub: _over("sub"), e.Mul: _over("mul"), e.Div: _over("div"),
-    act.Relu: _over("relu"), act.Sigmoid: _over("sigmoid"), act.Gelu: _gelu_over,
-    lin.WriteSlice: lambda v, a: f"{a[0]}.index_copy_({_places(v, a)})",
-    act.Silu: lambda v, a: f"F.silu({a[0]}, inplace=True)",
-    act.ReluGrad: lambda v, a: f"torch.ops.aten.threshold_backward.grad_input({a[0]}, {a[1]}, 0, grad_input={a[0]})",
-}  # fmt: skip
-_EITHER = (e.Add, e.Mul)
-
-
-def write_over(w: Writer, v: Value, free: Callable[[Value], bool]) -> str | None:
-    """The expression for a value that takes the place of an argument which is `free`; `None` where there is none."""
-    form = _OVER.get(type(v.op))
-    if form is None:
-        return None
-    args = list(v.inputs)
-    if isinstance(v.op, _EITHER) and not free(args[0]):
-        args.reverse()
-    if args[0].type != v.type or not free(args[0]) or args[0] in args[1:]:
-        return None
-    return form(v, [argument(w, x, _takes_numbers(v)) for x in args])
-
-
-def _takes_numbers(v: Value) -> bool:
+def takes_numbers(v: Value) -> bool:
     """Whether scalar constants may be written as numbers: a tensor beside them gives the element type."""
     peers = v.inputs[1:] if isinstance(v.op, e.Where) else v.inputs
     if all(isinstance(x.op, Const) and x.rank == 0 for x in peers):

@@ -103,15 +103,21 @@ def conv_of(v: Value) -> Conv:
     return v.op if isinstance(v.op, Conv) else v.op.conv
 
 
+def symmetric(pads: Sequence[tuple[int, int]]) -> bool:
+    """Whether each axis is padded alike on both sides, as PyTorch's own convolutions and pools take it."""
+    return all(low == high for low, high in pads)
+
+
 def packs_conv(v: Value) -> bool:
     """Whether a convolution is worth oneDNN's own layout: two axes of space, constant weights, enough to do."""
     op = conv_of(v)
     x, weight = v.inputs[:2]
     if not isinstance(weight.op, Const) or v.dtype is not DType.f32 or weight.rank != 4:
         return False
-    even = all(low == high for low, high in op.pads)
     known = not any(t.names for t in (x.type, v.type))
-    return even and known and v.type.numel() * 2 * weight.type.numel() // int(weight.shape[0]) >= CONV_FLOPS
+    return (
+        symmetric(op.pads) and known and v.type.numel() * 2 * weight.type.numel() // int(weight.shape[0]) >= CONV_FLOPS
+    )
 
 
 def conv(w: Packing, v: Value, a: Sequence[str]) -> str:

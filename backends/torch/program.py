@@ -21,8 +21,9 @@ from ...compiler.ops.optim import Adam, Sgd
 from ..executable import Run
 from ..profiling import Clock
 from ..source import Writer, hint_of
-from .emit import argument, write, write_over
+from .emit import argument, write
 from .kernels import FUNCTIONS
+from .over import write_over
 from .packed import Pack, Packing, channels_last, trained_by
 
 # Ops whose result may be a view of their first input.
