@@ -96,12 +96,13 @@ def _profiled(
 ) -> dict[str, object]:
     from ..files import write_atomically
     from ..runtime.choice import choose
-    from ..runtime.profile import profile, subject
+    from ..runtime.profile import check_sizes, profile, subject
     from ..runtime.profile_picture import picture as drawn
     from ..runtime.session import open_source
     from ..views import profile_lines, profile_table
 
     spec, weights = open_source(source, overrides)
+    check_sizes(spec, sizes)
     what = subject(spec, weights, training, batch, sizes)
     runner = told_backend(backend, lambda: choose(what))
     found = profile(spec, what, runner, "training" if training else "predicting")

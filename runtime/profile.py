@@ -59,7 +59,6 @@ def subject(
     if train and spec.sections.train is None:
         raise UsageError(f"`{spec.path}` has no `train` section: there is no step of training to look at")
     graph, state = _training(spec) if train else (_predicting(spec, weights), {})
-    _check_sizes(spec, graph, sizes or {})
     known = {**(sizes or {}), BATCH: batch or default_batch(spec)}
     unknown = sorted(name for name in graph.names if "." in name)
     if unknown:
@@ -68,9 +67,9 @@ def subject(
     return Subject(graph, state, made_up(spec, graph, known), known)
 
 
-def _check_sizes(spec: Spec, graph: Graph, sizes: Mapping[str, int]) -> None:
-    """Raise `UsageError` for sizes of dims that there are not, or beyond what inputs allow."""
-    known = graph.names - {BATCH}
+def check_sizes(spec: Spec, sizes: Mapping[str, int]) -> None:
+    """Raise `UsageError` for sizes, asked for by name, of dims that there are not, or beyond what inputs allow."""
+    known = frozenset[str]().union(*(signature.type.names for signature in spec.inputs.values())) - {BATCH}
     for name, size in sizes.items():
         if name == BATCH:
             raise UsageError(f"the size of {BATCH} is `--batch`")

@@ -20,7 +20,7 @@ from trine.compiler.machine import default_machine
 from trine.compiler.spec.reader import Spec, read_string
 from trine.runtime import calibration, choice, session
 from trine.runtime.choice import Choice, choose
-from trine.runtime.profile import lowered, profile, subject
+from trine.runtime.profile import check_sizes, lowered, profile, subject
 from trine.runtime.profile_picture import picture
 from trine.runtime.specs import UsageError
 
@@ -270,6 +270,24 @@ def test_a_run_remembers_what_was_chosen_and_goes_on_on_it(tmp_path: Path, monke
     assert (noted["backend"], noted["backend_seconds"], noted["threads"]) == ("torch", dict(chosen.seconds), 1)
     again = session.train(tiny, tmp_path / "run", resume=True, data=data)
     assert (first.model.backend.name, again.model.backend.name) == ("torch", "torch")
+
+
+def test_a_run_on_whichever_is_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the data to the choice, nothing made up."""
+    monkeypatch.setattr(choice, "SECONDS", 0.03)
+    rows = {"a": np.arange(20.0), "b": np.arange(20.0)}
+    session.train(read_string(TINY, "tiny.yaml"), tmp_path / "run", "auto", data={"train": rows, "test": rows})
+    noted = json.loads((tmp_path / "run" / "env.json").read_text())
+    assert noted["backend"] in noted["backend_seconds"].keys() <= set(BACKENDS)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [({"N": 3}, "--batch"), ({"TT": 3}, "has no dim `TT`"), ({"T": 6}, "T is 6, and an input has at most 5")],
+)
+def test_sizes_that_do_not_fit(spec: Spec, sizes: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_sizes(spec, sizes)
 
 
 TINY = """
