@@ -79,7 +79,7 @@ def compile(source: str | Path, out: str | Path, *, set: Overrides = ()) -> Path
     out: `model.trine`: a bundle, for `load`; `model.onnx`; `model.py`: one readable file that needs NumPy
         alone; `model_torch.py`: an `nn.Module`, its weights beside it.
     """
-    from .runtime import session
+    from .runtime import compiling
 
-    session.compile_source(source, Path(out), _texts(set))
+    compiling.compile_source(source, Path(out), _texts(set))
     return Path(out)

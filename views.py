@@ -26,6 +26,7 @@ from .compiler.training import decay_of, group_of
 
 if TYPE_CHECKING:
     from .runtime.profile import Profile, StepTime
+    from .runtime.trial import Tried
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -279,6 +280,8 @@ def machine_table(machine: Machine) -> Table:
         table.add_row(f"calls on {name}", words)
     if machine.threads > 1:
         table.add_row("an op gains by more threads from", time_text(machine.spread))
+    for kind, flops in machine.packed.items():
+        table.add_row(f"packed weights are a gain from, {kind}", f"{flops:.2g} FLOPs")
     return table
 
 
@@ -410,3 +413,15 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table
+
+
+def tried_line(tried: Tried) -> str:
+    """What was found by trying a network in bfloat16."""
+    decided, before, after = tried.decided, time_text(tried.before), time_text(tried.after)
+    if not decided.steps:
+        return f"in float32: no step gains by bfloat16 ({before} on PyTorch for {decided.rows} rows)"
+    count = len(decided.steps)
+    return (
+        f"in bfloat16: {count} {'step' if count == 1 else 'steps'}; outputs within {100 * decided.error:.2g} % of the "
+        f"largest on {decided.rows} training rows, which take {after} on PyTorch, {before} in float32"
+    )

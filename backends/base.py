@@ -55,6 +55,9 @@ class Backend(Protocol):
     def source(self, model: Model) -> str:
         """What the model runs as, for people to read."""
 
+    def measured(self, seconds: float) -> Mapping[str, float]:
+        """What `Machine.packed` says, by timing each kernel for about so long; nothing where there is no choice."""
+
 
 class BackendError(RuntimeError):
     """A backend that does not exist, or whose packages are not installed."""

@@ -14,6 +14,7 @@ from ..compiler.ir import Array, Graph, IRError, Type, Value, agree, input_of, m
 from ..compiler.ops.recurrent import Lstm, LstmGrad
 from ..compiler.passes import Model, for_training
 from ..compiler.passes.fuse import fuse
+from ..compiler.passes.precision import widened
 from ..compiler.rewrite import bind, legalize
 from .profiling import Clock, Segment, repeat
 
@@ -86,7 +87,7 @@ class Specialised(ABC):
 def lower(graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str) -> Graph:
     """The graph at given sizes, in ops that a backend runs, with what is then constant folded."""
     bound, _ = for_training(Model(bind(graph, sizes)))
-    fused = fuse(bound.graph, native)
+    fused = fuse(widened(bound.graph, native), native)
     lowered, _ = for_training(Model(legalize(fused, _with_gradients(fused, native), backend)))
     return lowered.graph
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.ir import Graph
-from ..compiler.machine import CALL, OP, Curve, Machine, Rates, default_machine, threads_for
+from ..compiler.machine import CALL, OP, PACKED, Curve, Machine, Rates, default_machine, threads_for
 from ..compiler.rewrite import bind
 from ..files import write_atomically
 from .threads import threads
@@ -100,6 +100,7 @@ def as_json(machine: Machine) -> dict[str, Any]:
         "op": dict(machine.op),
         "call": dict(machine.call),
         "spread": machine.spread,
+        "packed": dict(machine.packed),
     }
 
 
@@ -112,6 +113,7 @@ def from_json(data: Mapping[str, Any]) -> Machine:
         OP | {str(k): _positive(v) for k, v in data["op"].items()},
         CALL | {str(k): _positive(v) for k, v in data["call"].items()},
         _positive(data["spread"]),
+        PACKED | {str(k): _positive(v) for k, v in data["packed"].items()},
         {str(k): str(v) for k, v in data["about"].items()},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -74,21 +74,22 @@ def measure(task: str, workload: Workload, entrants: Sequence[Entrant], rounds: 
     rows = {name: Row(problem=f"absent: needs `{package}`") for name, package in absent.items() if package}
     running = {e.name: Running(e, task, workload) for e in entrants if e.name not in rows}
     try:
-        rows |= _measured(task, running, rounds)
+        tolerances = {e.name: max(TOLERANCE[task], CONTESTANTS[e.contestant].tolerance) for e in entrants}
+        rows |= _measured(tolerances, running, rounds)
     finally:
         for process in running.values():
             process.stop()
     return {e.name: rows[e.name] for e in entrants}
 
 
-def _measured(task: str, running: dict[str, Running], rounds: int) -> dict[str, Row]:
+def _measured(tolerances: Mapping[str, float], running: dict[str, Running], rounds: int) -> dict[str, Row]:
     first = {name: process.first() for name, process in running.items()}
     rows = {name: Row(problem=found) for name, found in first.items() if isinstance(found, str)}
     sound = {name: found for name, found in first.items() if not isinstance(found, str)}
     truth = next(iter(sound.values()), None)
     off = {name: deviation(found, truth) for name, found in sound.items()}
     for name, amount in off.items():
-        if not amount <= TOLERANCE[task]:
+        if not amount <= tolerances[name]:
             rows[name] = Row(deviation=amount, problem=f"its results are off by {amount:.1e}")
     names = [name for name in off if name not in rows]
     blocks: dict[str, list[tuple[float, bool]]] = {name: [] for name in names}

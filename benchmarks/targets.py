@@ -19,7 +19,6 @@ class Targets:
     task: str
     against: str
     targets: Mapping[str, Mapping[str, float]]
-    precision: str = "f32"
 
     @property
     def contestants(self) -> list[str]:
@@ -28,7 +27,7 @@ class Targets:
 
     def cell(self, workload: str) -> str:
         """Where its results are found."""
-        return " ".join([self.task, workload] if self.precision == "f32" else [self.precision, self.task, workload])
+        return f"{self.task} {workload}"
 
 
 def targets() -> list[Targets]:

@@ -39,12 +39,12 @@ class Workload:
     def key(self) -> str:
         return f"{self.name}-b{self.batch}"
 
-    def spec(self) -> Spec:
+    def spec(self, overrides: Sequence[str] = ()) -> Spec:
         from trine.runtime.specs import open_spec
 
         # The sequences are windows of a running text, which are never padded.
         sizes = {"x.padded": 0} if self.name == "decoder" else {}
-        return open_spec(SPECS / f"{self.name}.yaml", self.overrides, sizes)
+        return open_spec(SPECS / f"{self.name}.yaml", [*self.overrides, *overrides], sizes)
 
     def feeds(self) -> Arrays:
         """One batch."""

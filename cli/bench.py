@@ -101,9 +101,10 @@ def _profiled(
     from ..runtime.session import open_source
     from ..views import profile_lines, profile_table
 
-    spec, weights = open_source(source, overrides)
+    opened = open_source(source, overrides)
+    spec = opened.spec
     check_sizes(spec, sizes)
-    what = subject(spec, weights, training, batch, sizes)
+    what = subject(spec, opened.weights, training, batch, sizes, opened.decided)
     runner = told_backend(backend, lambda: choose(what))
     found = profile(spec, what, runner, "training" if training else "predicting")
     if picture is not None:

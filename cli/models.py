@@ -41,12 +41,15 @@ def compile_(source: str, output: Path, step: bool, overrides: Sequence[str]) ->
     Example:
     trine compile runs/digits-mlp -o digits.py
     """
-    from ..runtime.session import compile_source
-    from ..views import passes_table
+    from ..runtime.compiling import compile_source
+    from ..views import passes_table, tried_line
 
-    records = compile_source(source, output, overrides, step)
+    done = compile_source(source, output, overrides, step)
     console = out()
-    console.print(passes_table(records))
+    console.print(passes_table(done.records))
+    for line in (done.tried and tried_line(done.tried), done.note):
+        if line:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     click.echo(f"wrote {output} ({output.stat().st_size / 1024:.0f} KiB)")
 
 

@@ -167,7 +167,8 @@ def _stage(source: str, overrides: Sequence[str], stage: str) -> str:
     from ..runtime.model import inference_model
     from ..runtime.session import open_source
 
-    spec, weights = open_source(source, overrides)
+    opened = open_source(source, overrides)
+    spec, weights = opened.spec, opened.weights
     if stage == "graph":
         return text.write(build(spec).graph, elide=True)
     if stage == "train":
@@ -175,7 +176,7 @@ def _stage(source: str, overrides: Sequence[str], stage: str) -> str:
         step = graphs.step or graphs.gather
         assert step is not None
         return text.write(for_training(Model(step))[0].graph, elide=True)
-    model, _ = inference_model(spec, weights)
+    model, _ = inference_model(spec, weights, decided=opened.decided)
     if stage == "inference":
         return text.write(model.graph, elide=True)
     return load_backend("numpy").source(model)

@@ -37,6 +37,7 @@ class Machine(Struct):
 
     op, call: the seconds that an op, and a call of a whole graph, take besides their work, by backend.
     spread: the seconds of work on one thread from which an op gains by being spread over the others.
+    packed: the FLOPs from which kernels that read weights in a layout of their own are a gain, by kind of op.
     about: what the figures hold for: processor, versions.
     """
 
@@ -46,6 +47,7 @@ class Machine(Struct):
     op: Mapping[str, float]
     call: Mapping[str, float]
     spread: float
+    packed: Mapping[str, float] = field(default_factory=lambda: PACKED)
     about: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -66,6 +68,7 @@ CORE = Rates(
 OP = {"numpy": 1.5e-6, "torch": 3e-6, "onnx": 2e-6}
 CALL = {"numpy": 5e-6, "torch": 15e-6, "onnx": 15e-6}
 SPREAD = 40e-6
+PACKED: dict[str, float] = {"conv": 8e6, "linear": 100e6}
 
 
 def default_machine(threads: int) -> Machine:
@@ -75,7 +78,7 @@ def default_machine(threads: int) -> Machine:
         bandwidth=tuple((size, rate * min(threads, 4 if size < 16 << 20 else 2)) for size, rate in CORE.bandwidth),
         functions=CORE.functions * threads,
     )
-    return Machine(threads, CORE, CORE if threads == 1 else wide, OP, CALL, SPREAD)
+    return Machine(threads, CORE, CORE if threads == 1 else wide, OP, CALL, SPREAD, PACKED)
 
 
 def rate_at(curve: Curve, size: float) -> float:

@@ -16,6 +16,7 @@ from .ops.norm import at_least
 from .ops.optim import SCALAR, Update
 from .ops.reduce import GlobalNorm, Sum
 from .ops.shape import BroadcastTo
+from .passes.precision import in_bfloat16, steps_of
 from .rewrite import legalize, with_precision
 from .spec.reader import Spec
 from .spec.sections import Train
@@ -40,6 +41,8 @@ def training(spec: Spec, dtype: DType = DType.f32) -> Training:
     network = build(spec, "train")
     train = spec.sections.train
     assert train is not None
+    if train.precision == "bf16":
+        network = replace(network, graph=in_bfloat16(network.graph, steps_of(network.graph)))
     if dtype is not DType.f32:
         network = replace(network, graph=with_precision(network.graph, dtype))
     if train.accumulate == 1:

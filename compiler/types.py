@@ -26,6 +26,7 @@ class DType(StrEnum):
     f64 = "f64"
     f32 = "f32"
     f16 = "f16"
+    bf16 = "bf16"
     i64 = "i64"
     i32 = "i32"
     i8 = "i8"
@@ -36,7 +37,7 @@ class DType(StrEnum):
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        return _NUMPY[self]
+        return _NUMPY.get(self) or _bfloat16()
 
     @property
     def floating(self) -> bool:
@@ -46,12 +47,22 @@ class DType(StrEnum):
     def of(cls, array: Array) -> DType:
         """The `DType` of a NumPy array; raises `IRError` for a dtype graphs do not have."""
         found = _OF_NUMPY.get(array.dtype)
+        if found is None and array.dtype.name == "bfloat16":
+            return cls.bf16
         if found is None:
             raise IRError(f"arrays of dtype {array.dtype} have no place in a graph")
         return found
 
 
-_FLOATING = frozenset({DType.f64, DType.f32, DType.f16})
+def _bfloat16() -> np.dtype[Any]:
+    """The upper half of a float32: its eight bits of exponent, and eight of precision. NumPy has it by a package."""
+    from ml_dtypes import bfloat16  # few networks have it
+
+    found: np.dtype[Any] = np.dtype(bfloat16)
+    return found
+
+
+_FLOATING = frozenset({DType.f64, DType.f32, DType.f16, DType.bf16})
 _NUMPY: dict[DType, np.dtype[Any]] = {
     DType.f64: np.dtype("float64"), DType.f32: np.dtype("float32"), DType.f16: np.dtype("float16"),
     DType.i64: np.dtype("int64"), DType.i32: np.dtype("int32"), DType.i8: np.dtype("int8"),

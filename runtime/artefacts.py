@@ -13,6 +13,7 @@ from safetensors.numpy import load as load_bytes
 
 from ..compiler.build import build
 from ..compiler.ir import Array, input_of
+from ..compiler.passes import Decided
 from ..compiler.spec.diagnostics import SpecError
 from ..compiler.spec.reader import Spec, read_string
 from ..compiler.structs import Struct
@@ -21,15 +22,22 @@ from .checkpoints import ArtefactError
 from .data import DataError, Fitted, restore_fields
 from .runs import Run
 
+# Where `data.json` says what was decided when a model was compiled.
+DECIDED = "decided"
+
 
 class Artefact(Struct):
-    """A spec whose sizes are known, the fields fitted on its training rows, trained weights, a digest of the data."""
+    """A spec whose sizes are known, the fields fitted on its training rows, trained weights, a digest of the data.
+
+    decided: what was found by trying when it was compiled, if anything was.
+    """
 
     path: Path
     spec: Spec
     fields: dict[str, Fitted]
     weights: dict[str, Array]
     fingerprint: str
+    decided: Decided | None = None
 
 
 def is_artefact(path: str | Path) -> bool:
@@ -49,7 +57,7 @@ def open_artefact(path: str | Path) -> Artefact:
     about = _object(data, path)
     spec = _spec(text, about, path)
     _check_weights(spec, weights, path)
-    return Artefact(path, spec, _fields(about, path), weights, str(about.get("fingerprint")))
+    return Artefact(path, spec, _fields(about, path), weights, str(about.get("fingerprint")), _decided(about, path))
 
 
 def _tensors(data: bytes, path: Path) -> dict[str, Array]:
@@ -88,6 +96,15 @@ def _fields(about: Mapping[str, Any], path: Path) -> dict[str, Fitted]:
         return restore_fields(about["fields"])
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise ArtefactError(f"`{path}`: `{DATA}` does not describe fitted fields: {error}") from error
+
+
+def _decided(about: Mapping[str, Any], path: Path) -> Decided | None:
+    if DECIDED not in about:
+        return None
+    try:
+        return Decided.from_json(about[DECIDED])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"`{path}`: `{DATA}` does not say what was decided: {error}") from error
 
 
 def _check_weights(spec: Spec, weights: Mapping[str, Array], path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..backends import threads as pools
 from ..backends.base import NAMES, BackendError, load
 from ..backends.profiling import repeat
 from ..compiler.ir import Array, Graph, Input, Type, constant
-from ..compiler.machine import CALL, OP, SPREAD, Machine, Rates
+from ..compiler.machine import CALL, OP, PACKED, SPREAD, Machine, Rates
 from ..compiler.ops.linalg import Linear
 
 # Sides of square products, and bytes in use together.
@@ -40,6 +41,7 @@ def calibrate() -> Machine:
         op=OP | {name: op for name, (op, _) in overheads.items()},
         call=CALL | {name: call for name, (_, call) in overheads.items()},
         spread=_spread(count) if count > 1 else SPREAD,
+        packed=PACKED | _packed(count),
         about=machines.about(),
     )
 
@@ -101,6 +103,17 @@ def _overheads(name: str) -> tuple[float, float] | None:
         seconds.append(_least(partial(executable, feeds)))
     op = max((seconds[1] - seconds[0]) / (OPS - 1), 1e-8)
     return op, max(seconds[0] - op, 1e-7)
+
+
+def _packed(count: int) -> dict[str, float]:
+    """From how many FLOPs on a backend's kernels with a layout of their own are a gain, where it has such."""
+    found: dict[str, float] = {}
+    for name in NAMES:
+        with suppress(BackendError):
+            backend = load(name)
+            with pools.owner(name, count):
+                found |= backend.measured(BUDGET / 4)
+    return found
 
 
 def _chain(count: int) -> Graph:

@@ -74,7 +74,8 @@ def for_training(spec: Spec, arrays: Mapping[str, Array]) -> Choice:
 def for_artefact(path: str | Path) -> Choice:
     """The backend for predicting with a trained model, in batches as it is evaluated."""
     found = open_artefact(path)
-    return choose(subject(found.spec, found.weights, train=False, batch=found.spec.sections.evaluate.batch))
+    batch = found.spec.sections.evaluate.batch
+    return choose(subject(found.spec, found.weights, False, batch, decided=found.decided))
 
 
 def backend_for(path: str | Path, backend: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from ..backends.executable import sizes_of
 from ..compiler.build import Head, build
 from ..compiler.initialisers import initialise
 from ..compiler.ir import Array, Graph, IRError, Type, input_of
-from ..compiler.passes import Model, Record, for_inference, freeze
+from ..compiler.passes import Decided, Model, Record, for_inference, freeze
+from ..compiler.passes.precision import in_bfloat16
 from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.signatures import spec_type
@@ -37,7 +39,9 @@ class LoadedModel:
         fields: Mapping[str, Fitted],
         evaluator: Evaluator | None = None,
         backend: Backend | None = None,
+        decided: Decided | None = None,
     ) -> None:
+        self.decided = decided
         self.spec, self.weights, self.fields = spec, dict(weights), dict(fields)
         self.backend = backend or load_backend("numpy")
         self._network = build(spec, "evaluate")
@@ -53,7 +57,10 @@ class LoadedModel:
         if self._evaluator is None:
             state = self.backend.state(self.weights)
             batch = self.spec.sections.evaluate.batch
-            self._evaluator = Evaluator(self._network, self.backend, state, batch, self.fields)
+            network = self._network
+            if self.decided is not None:
+                network = replace(network, graph=in_bfloat16(network.graph, self.decided.steps))
+            self._evaluator = Evaluator(network, self.backend, state, batch, self.fields)
         return self._evaluator
 
     @property
@@ -174,7 +181,7 @@ class LoadedModel:
     def _optimised(self) -> Model:
         """The optimised network that predicts."""
         if self._model is None:
-            self._model, _ = inference_model(self.spec, self.weights, predictions=True)
+            self._model, _ = inference_model(self.spec, self.weights, True, self.decided)
         return self._model
 
     def _compiled(self) -> Any:
@@ -190,15 +197,17 @@ def _rows(array: Array, mask: Array) -> Array:
     return out
 
 
-def inference_model(spec: Spec, weights: Mapping[str, Array], predictions: bool = False) -> tuple[Model, list[Record]]:
-    """The optimised inference graph of a spec with its weights.
+def inference_model(
+    spec: Spec, weights: Mapping[str, Array], predictions: bool = False, decided: Decided | None = None
+) -> tuple[Model, list[Record]]:
+    """The optimised inference graph of a spec with its weights, by what was `decided` when it was compiled.
 
     Its outputs are those of the spec; with `predictions`, what the losses' heads predict, by target, and those of the
     spec only where a loss predicts nothing.
     """
     graph = (_predicting(spec) if predictions else None) or build(spec, "infer").graph
     names = {input_of(v).name for v in graph.by_role("param", "buffer")}
-    return for_inference(Model(graph, {k: v for k, v in weights.items() if k in names}), spec)
+    return for_inference(Model(graph, {k: v for k, v in weights.items() if k in names}), spec, decided)
 
 
 def _predicting(spec: Spec) -> Graph | None:
@@ -225,4 +234,4 @@ def initial_weights(spec: Spec) -> dict[str, Array]:
 def load(path: str | Path, backend: str = "numpy") -> LoadedModel:
     """The trained model of a run or bundle; raises `ArtefactError`."""
     found = open_artefact(path)
-    return LoadedModel(found.spec, found.weights, found.fields, backend=load_backend(backend))
+    return LoadedModel(found.spec, found.weights, found.fields, None, load_backend(backend), found.decided)

@@ -18,7 +18,7 @@ from ..compiler.analysis import id_bounds
 from ..compiler.initialisers import generator
 from ..compiler.ir import Array, Graph, Origin, Type, input_of
 from ..compiler.machine import Machine, Priced, priced, threads_for
-from ..compiler.passes import Model, for_training, freeze
+from ..compiler.passes import Decided, Model, for_training, freeze
 from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.signatures import BATCH
@@ -51,6 +51,7 @@ def subject(
     train: bool,
     batch: int | None = None,
     sizes: Mapping[str, int] | None = None,
+    decided: Decided | None = None,
 ) -> Subject:
     """A spec's graph that predicts, or its step of training, with inputs of so many rows.
 
@@ -58,7 +59,7 @@ def subject(
     """
     if train and spec.sections.train is None:
         raise UsageError(f"`{spec.path}` has no `train` section: there is no step of training to look at")
-    graph, state = _training(spec) if train else (_predicting(spec, weights), {})
+    graph, state = _training(spec) if train else (_predicting(spec, weights, decided), {})
     known = {**(sizes or {}), BATCH: batch or default_batch(spec)}
     unknown = sorted(name for name in graph.names if "." in name)
     if unknown:
@@ -92,8 +93,8 @@ def _training(spec: Spec) -> tuple[Graph, Mapping[str, Array]]:
     return graph, initial_state([graph], spec.sections.train.seed)
 
 
-def _predicting(spec: Spec, weights: Mapping[str, Array]) -> Graph:
-    return freeze(inference_model(spec, weights, predictions=True)[0])
+def _predicting(spec: Spec, weights: Mapping[str, Array], decided: Decided | None) -> Graph:
+    return freeze(inference_model(spec, weights, True, decided)[0])
 
 
 def _bound(spec: Spec, dim: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,18 @@ from ..backends.base import load as load_backend
 from ..backends.executable import sizes_of
 from ..backends.machine import width
 from ..backends.threads import owner, threads
-from ..compiler import text
 from ..compiler.analysis import id_bounds
 from ..compiler.build import Head, Network, build
-from ..compiler.generation import step_model
-from ..compiler.initialisers import generator
 from ..compiler.ir import Array, DType, Graph, input_of
-from ..compiler.passes import Model, Record, for_inference
+from ..compiler.passes import Decided
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import Train
 from ..compiler.spec.signatures import BATCH
 from ..compiler.structs import Struct
 from . import report
 from .artefacts import is_artefact, open_artefact
-from .bundles import DATA, EXAMPLES, GRAPH, SPEC, WEIGHTS, write_bundle
-from .checkpoints import load_json, save_json, tensors
+from .bundles import DATA
+from .checkpoints import load_json, save_json
 from .choice import AUTO, backend_for
 from .choice import for_training as choose_for_training
 from .data import (
@@ -40,9 +36,9 @@ from .data import (
 from .data.fields import FittedSeries
 from .evaluation import Outcome, as_json, calls_for, earlier, judged
 from .metrics import About, by_horizon, confusion_matrix, intervals, per_class, reliability, slices, span_table
-from .model import LoadedModel, inference_model, initial_weights, load
+from .model import LoadedModel, initial_weights, load
 from .progress import Listener
-from .runs import ENV, EVALUATION, Run, resolved_text, trine_version
+from .runs import ENV, EVALUATION, Run
 from .specs import UsageError, open_spec
 from .texts import check_texts, with_texts
 from .trainer import Trainer
@@ -358,87 +354,22 @@ def evaluate(path: str | Path, split: str | None = None, backend: str = "numpy")
     return summarise(model, split, outcome, dataset, {split: model.metrics_of(outcome)})
 
 
-def open_source(source: str | Path, overrides: Iterable[str] = ()) -> tuple[Spec, dict[str, Array]]:
-    """A spec whose sizes are known, with weights: those of a run, or those training would start from."""
+class Opened(Struct):
+    """A spec whose sizes are known, weights, and what was decided when they were compiled."""
+
+    spec: Spec
+    weights: dict[str, Array]
+    decided: Decided | None = None
+
+
+def open_source(source: str | Path, overrides: Iterable[str] = ()) -> Opened:
+    """A run or bundle with its weights, or a spec with those that training would start from."""
     if is_artefact(source):
         if list(overrides):
             raise UsageError(f"`{source}` is trained: `--set` changes specs, before that")
         found = open_artefact(source)
-        return found.spec, found.weights
+        return Opened(found.spec, found.weights, found.decided)
     spec = open_spec(source, overrides)
     if spec.unknown_sizes:
         spec = spec.with_sizes(load_dataset(spec).sizes)
-    return spec, initial_weights(spec)
-
-
-# What `compile` writes, by how the file's name ends, and the backend that writes it.
-TARGETS = {".trine": "", ".onnx": "onnx", "_torch.py": "torch", ".py": "numpy"}
-
-
-def compile_source(source: str | Path, out: Path, overrides: Iterable[str] = (), step: bool = False) -> list[Record]:
-    """Write a run, a bundle, or a spec with its initial weights, in the form that the file's name asks for.
-
-    With `step`, it is one step of generation, as an ONNX file.
-    """
-    ending = next((ending for ending in TARGETS if out.name.endswith(ending)), None)
-    if ending is None:
-        known = "`.trine` (a bundle), `.onnx`, `.py` (NumPy alone) or `_torch.py` (an `nn.Module`)"
-        raise UsageError(f"cannot compile to `{out}`: a name ends in {known}")
-    if step and ending != ".onnx":
-        raise UsageError(f"a step of generation is written as `.onnx`, not as `{ending}`")
-    if ending == ".trine":
-        if list(overrides):
-            raise UsageError(f"`{source}` is trained: `--set` changes specs, before that")
-        return _bundle(source, out)
-    backend = load_backend(TARGETS[ending])
-    spec, weights = open_source(source, overrides)
-    notes = {"spec": spec.name, "spec hash": spec.hash, "compiled by": f"trine {trine_version()}"}
-    if step:
-        model, records = for_inference(step_model(spec, weights))
-        backend.export(model, out, notes)
-        return records
-    if TARGETS[ending] == "torch":
-        # As declared, so that batch normalisation can be trained on.
-        backend.export(Model(build(spec).graph, weights), out, notes)
-        return []
-    model, records = inference_model(spec, weights)
-    backend.export(model, out, notes)
-    return records
-
-
-def _bundle(source: str | Path, out: Path) -> list[Record]:
-    """Put a run into one file, with its graph as text and a few rows to try it on."""
-    if not is_artefact(source):
-        raise UsageError(f"`{source}` is not trained: a bundle is made of a run")
-    found = open_artefact(source)
-    model, records = inference_model(found.spec, found.weights)
-    about = {
-        "spec_hash": found.spec.hash,
-        "sizes": dict(found.spec.sizes),
-        "fingerprint": found.fingerprint,
-        "fields": {name: field.state() for name, field in found.fields.items()},
-    }
-    members = {
-        SPEC: resolved_text(found.spec).encode(),
-        DATA: json.dumps(about, indent=2, sort_keys=True).encode(),
-        WEIGHTS: tensors(found.weights),
-        GRAPH: text.write(model.graph, elide=True).encode(),
-        EXAMPLES: _examples(LoadedModel(found.spec, found.weights, found.fields)),
-    }
-    write_bundle(out, members, {"name": found.spec.name, "trine": trine_version(), "spec_hash": found.spec.hash})
-    return records
-
-
-def _examples(model: LoadedModel, rows: int = 3) -> bytes:
-    """Encoded inputs drawn at random, and what the network predicts for them, for whoever ports it."""
-    rng = generator(0, "examples")
-    inputs: dict[str, Array] = {}
-    for name, t in model.inputs.items():
-        limits = dict(model.spec.inputs[name].bounds)
-        shape = (rows, *(d if isinstance(d, int) else min(4, limits.get(d, 4)) for d in t.shape[1:]))
-        size = model.spec.sizes.get(f"{name}.size", 2)
-        drawn = rng.standard_normal(shape) if t.dtype.floating else rng.integers(0, size, shape)
-        inputs[name] = drawn.astype(t.dtype.numpy)
-    outputs = model.predict_arrays(inputs)
-    plain = {"inputs": inputs, "predictions": outputs}
-    return json.dumps({k: {n: a.tolist() for n, a in v.items()} for k, v in plain.items()}, indent=1).encode()
+    return Opened(spec, initial_weights(spec))

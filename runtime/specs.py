@@ -22,7 +22,11 @@ BLOCKS = "blocks"  # the folder of what specs take in by `use`, which is no spec
 
 
 class UsageError(Exception):
-    """A command that cannot be carried out as it was given (exit code 2)."""
+    """A command that cannot be carried out as it was given (exit code 2); `span` is the place in the spec, if any."""
+
+    def __init__(self, message: str, span: Span | None = None) -> None:
+        super().__init__(message)
+        self.span = span
 
 
 def zoo() -> dict[str, Path]:

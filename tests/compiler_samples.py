@@ -192,6 +192,7 @@ def _binary() -> Iterator[Sample]:
     yield s(elementwise.Cast(DType.boolean), np.array([0.0, 0.5, -2.0]))
     yield s(elementwise.Cast(DType.f32), bools(4))
     yield s(elementwise.Cast(DType.u8), ints(4, below=200))
+    yield s(elementwise.Rounded(DType.bf16), f(3, 5), grad=0)
 
 
 def _shape() -> Iterator[Sample]:

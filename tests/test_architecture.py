@@ -13,7 +13,7 @@ import trine
 
 ROOT = Path(trine.__file__).parent
 ROOMS = ("compiler", "backends", "runtime", "cli")
-OUTSIDE_OF_COMPILER = {"numpy", "yaml", "networkx", "rich", "ruamel"}
+OUTSIDE_OF_COMPILER = {"numpy", "ml_dtypes", "yaml", "networkx", "rich", "ruamel"}
 DOORS = ("__init__.py", "api.py", "views.py", "reference.py", "files.py")
 
 

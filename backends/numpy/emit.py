@@ -10,6 +10,7 @@ import numpy as np
 
 from ...compiler.ir import Const, DType, Item, Op, Value, scalar_of
 from ...compiler.ops import activations, conv, elementwise, fused, linalg, norm, optim, recurrent, reduce, shape
+from ...compiler.passes.precision import touches_bfloat16
 from ...compiler.structs import Struct
 from ..source import Writer, literal_of, shape_text
 
@@ -256,6 +257,7 @@ EMIT: dict[type[Op], Emit] = {
     norm.LayerNorm: _tiled("layer_norm", "pieces", extra=lambda op: f"{op.eps}"),
     e.Where: Emit("fresh", _call("np.where")),
     e.Cast: Emit("into", _cast),
+    e.Rounded: Emit("fresh", _call("rounded"), ("rounded",)),
     s.Reshape: Emit("view", _reshape),
     s.Transpose: Emit("view", lambda w, v, a, out: f"{a[0]}.transpose({cast(s.Transpose, v.op).axes!r})"),
     s.BroadcastTo: Emit("view", lambda w, v, a, out: f"np.broadcast_to({a[0]}, {shape_text(v.shape)})"),
@@ -327,11 +329,17 @@ def is_view(value: Value) -> bool:
 
 
 def native(value: Value) -> bool:
+    if isinstance(value.op, Const | Item | elementwise.Cast):
+        return True
+    if touches_bfloat16(value):
+        return False
+    if isinstance(value.op, elementwise.Rounded):
+        return value.op.to is DType.bf16 and value.dtype is DType.f32
     if isinstance(value.op, fused.FusedConv):
         return value.op.activation in ("", "relu")
     if isinstance(value.op, PIECEWISE) and value.type.numel() < PIECES_FROM:
         return False
-    return type(value.op) in EMIT or isinstance(value.op, Const | Item)
+    return type(value.op) in EMIT
 
 
 def write(w: Writer, v: Value, out: str | None) -> str:

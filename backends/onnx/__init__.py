@@ -109,5 +109,8 @@ class OnnxBackend:
         graph = prepare(legalize(model.graph, native, "onnx"))
         return str(onnx.printer.to_text(model_proto(graph, model.weights)))
 
+    def measured(self, seconds: float) -> Mapping[str, float]:
+        return {}
+
 
 BACKEND = OnnxBackend()

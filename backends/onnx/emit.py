@@ -15,6 +15,7 @@ from onnx import TensorProto
 
 from ...compiler.ir import Const, DType, Input, Item, Op, Value
 from ...compiler.ops import activations, attention, conv, elementwise, linalg, norm, recurrent, reduce, resize, shape
+from ...compiler.passes.precision import touches_bfloat16
 from ..source import hint_of
 from . import convolution
 from .emitter import ELEMENTS, Emitter, Write
@@ -388,10 +389,10 @@ def _caches(value: Value, kept: Container[str]) -> bool:
 def native(value: Value) -> bool:
     """Whether files have a value's op as it is."""
     op = value.op
-    if isinstance(op, attention.Attention | attention.CachedAttention):
-        return False
-    if isinstance(op, Const | Item):
+    if isinstance(op, Const | Item | e.Cast):
         return True
+    if touches_bfloat16(value) or isinstance(op, attention.Attention | attention.CachedAttention):
+        return False
     if isinstance(op, _FLOAT32_ONLY) and value.types[0].dtype is not DType.f32:
         return False
     if isinstance(op, r.Mean):

@@ -14,7 +14,7 @@ from ..source import Names
 ELEMENTS = {
     DType.f64: TensorProto.DOUBLE, DType.f32: TensorProto.FLOAT, DType.f16: TensorProto.FLOAT16,
     DType.i64: TensorProto.INT64, DType.i32: TensorProto.INT32, DType.i8: TensorProto.INT8,
-    DType.u8: TensorProto.UINT8, DType.boolean: TensorProto.BOOL,
+    DType.u8: TensorProto.UINT8, DType.boolean: TensorProto.BOOL, DType.bf16: TensorProto.BFLOAT16,
 }  # fmt: skip
 
 # What attributes of nodes are made of.

@@ -18,6 +18,7 @@ from ..executable import Run, Specialised, lower
 from ..machine import width
 from ..profiling import Clock
 from . import export as exporting
+from .crossing import crossings
 from .emit import native
 from .program import Layouts, Program, tensor_of
 
@@ -130,6 +131,9 @@ class TorchBackend:
 
     def source(self, model: Model) -> str:
         return Program(lower(model.graph, {}, _kept, "torch")).source
+
+    def measured(self, seconds: float) -> Mapping[str, float]:
+        return crossings(seconds) if _has_onednn(self.device) else {}
 
 
 BACKEND = TorchBackend()

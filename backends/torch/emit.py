@@ -22,6 +22,7 @@ from ...compiler.ops import (
     resize,
     shape,
 )
+from ...compiler.passes.precision import touches_bfloat16
 from ..source import Writer, shape_text
 from . import packed
 
@@ -29,7 +30,7 @@ Write = Callable[[Writer, Value, Sequence[str]], str]
 
 _DTYPES = {
     DType.f64: "float64", DType.f32: "float32", DType.f16: "float16", DType.i64: "int64", DType.i32: "int32",
-    DType.i8: "int8", DType.u8: "uint8", DType.boolean: "bool",
+    DType.i8: "int8", DType.u8: "uint8", DType.boolean: "bool", DType.bf16: "bfloat16",
 }  # fmt: skip
 
 
@@ -402,10 +403,23 @@ EMIT: dict[type[Op], Write] = {
 }  # fmt: skip
 
 
+# What PyTorch's kernels compute in bfloat16 as others do in float32, each result rounded once.
+BFLOAT16 = (
+    s.Reshape, s.Transpose, s.BroadcastTo, s.Slice, s.Pad, s.Concat, s.Split, s.Flip, e.Neg, e.Add, e.Sub, e.Mul,
+    e.Maximum, e.Minimum, e.Tanh, e.Where, act.Relu, act.Sigmoid, act.Silu, act.Gelu, act.LeakyRelu, act.Elu,
+    act.HardSigmoid, act.HardSwish, act.Mish, r.Mean, lin.MatMul, lin.Linear, c.Conv, c.MaxPool, c.AvgPool,
+    fused.FusedConv, fused.FusedLinear, attention.Attention, norm.LayerNorm, norm.GroupNorm, norm.BatchNorm,
+    r.Sum, r.Softmax, r.SoftmaxGrad, lin.LinearWeightGrad, c.ConvInputGrad, c.ConvWeightGrad, c.MaxPoolGrad,
+    c.AvgPoolGrad, act.ReluGrad, act.GeluGrad, act.SiluGrad,
+)  # fmt: skip
+
+
 def native(value: Value, cpu: bool = True) -> bool:
     """Whether PyTorch runs a value's op as it is, on the CPU or elsewhere."""
-    if isinstance(value.op, Const | Item):
+    if isinstance(value.op, Const | Item | e.Cast):
         return True
+    if not isinstance(value.op, BFLOAT16) and touches_bfloat16(value):
+        return False
     if isinstance(value.op, fused.FusedConv):
         return cpu and packed.fuses_conv(value)
     if isinstance(value.op, fused.FusedLinear):

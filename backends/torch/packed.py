@@ -18,12 +18,11 @@ from ...compiler.ops.conv import Conv
 from ...compiler.ops.fused import FusedConv, FusedLinear, is_zero
 from ...compiler.ops.linalg import Linear
 from ...compiler.ops.recurrent import Lstm, LstmGrad
+from ..machine import this_machine
 from ..source import Writer
 
-# Below these numbers of operations a call of oneDNN costs more than its kernels gain: a few microseconds each, and a
-# copy of the input into its own layout.
-CONV_FLOPS = 8_000_000
-LINEAR_FLOPS = 100_000_000
+# The element types that oneDNN has products of.
+PACKED = (DType.f32, DType.bf16)
 
 # What oneDNN calls the activations, and which form of them.
 _ONEDNN = {
@@ -112,12 +111,10 @@ def packs_conv(v: Value) -> bool:
     """Whether a convolution is worth oneDNN's own layout: two axes of space, constant weights, enough to do."""
     op = conv_of(v)
     x, weight = v.inputs[:2]
-    if not isinstance(weight.op, Const) or v.dtype is not DType.f32 or weight.rank != 4:
+    if not isinstance(weight.op, Const) or v.dtype not in PACKED or weight.rank != 4:
         return False
     known = not any(t.names for t in (x.type, v.type))
-    return (
-        symmetric(op.pads) and known and v.type.numel() * 2 * weight.type.numel() // int(weight.shape[0]) >= CONV_FLOPS
-    )
+    return symmetric(op.pads) and known and _pays("conv", v, weight.type.numel() // int(weight.shape[0]))
 
 
 def conv(w: Packing, v: Value, a: Sequence[str]) -> str:
@@ -147,9 +144,18 @@ def fuses_conv(v: Value) -> bool:
 def packs_linear(v: Value) -> bool:
     """Whether a linear layer is worth oneDNN's own layout."""
     x, weight = v.inputs[:2]
-    if not isinstance(weight.op, Const) or v.dtype is not DType.f32 or v.type.names or x.rank < 2:
+    if not isinstance(weight.op, Const) or v.dtype not in PACKED or v.type.names or x.rank < 2:
         return False
-    return 2 * v.type.numel() * int(weight.shape[1]) >= LINEAR_FLOPS
+    return _pays("linear", v, int(weight.shape[1]))
+
+
+def _pays(kind: str, v: Value, depth: int) -> bool:
+    """Whether a product, each of its results a sum of so many, is worth a layout of its own.
+
+    A call of oneDNN costs a few microseconds more than one of BLAS, and a copy of the input into its own layout. In
+    bfloat16 there is no other.
+    """
+    return v.dtype is DType.bf16 or 2 * v.type.numel() * depth >= this_machine().packed[kind]
 
 
 def _adds_activation(v: Value) -> bool:

@@ -38,6 +38,8 @@ _OVERLAPPING = (shape.BroadcastTo, conv.Windows)
 def tensor_of(array: Array) -> torch.Tensor:
     """The array as a tensor, without a copy where torch can read it as it is."""
     plain = np.asarray(array, order="C")
+    if plain.dtype.name == "bfloat16":  # which PyTorch reads from no array
+        return tensor_of(plain.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(plain if plain.flags.writeable else plain.copy())
 
 
@@ -222,7 +224,7 @@ class Layouts:
     def constant(self, value: Value) -> torch.Tensor:
         assert isinstance(value.op, Const)
         if value not in self._constants:
-            self._constants[value] = torch.tensor(value.op.value.array, device=self.device)
+            self._constants[value] = tensor_of(value.op.value.array.copy()).to(self.device)
         return self._constants[value]
 
     def packed(self, weight: Value, key: object, pack: Pack) -> torch.Tensor:

@@ -29,7 +29,8 @@ class Contestant:
     """A peer, or a backend of Trine's.
 
     module: where its functions are. options: what they are called with. needs: the packages without which it is
-    absent. workloads: the networks it takes part in; all where nothing is said.
+    absent. workloads: the networks it takes part in; all where nothing is said. tolerance: how far its results may be
+    off, of the largest, where that is more than for others.
     """
 
     module: str
@@ -37,6 +38,7 @@ class Contestant:
     options: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     workloads: frozenset[str] | None = None
+    tolerance: float = 0.0
 
     def takes_part(self, task: str, workload: Workload) -> bool:
         return task in self.tasks and (self.workloads is None or workload.name in self.workloads)
@@ -77,6 +79,14 @@ PEERS: dict[str, Contestant] = {
 }
 BACKENDS: dict[str, Contestant] = {
     "trine-torch": Contestant("with_trine", ALL, {"backend": "torch"}, ("torch",)),
+    "trine-torch-bf16": Contestant(
+        "with_trine",
+        frozenset({"infer", "train"}),
+        {"backend": "torch", "precision": "bf16"},
+        ("torch",),
+        frozenset({"cnn", "resnet18", "resnet20", "encoder", "decoder"}),
+        tolerance=1e-2,
+    ),
     "trine-onnx": Contestant("with_trine", ALL, {"backend": "onnx"}, ("onnx", "onnxruntime")),
     "trine-numpy": Contestant("with_trine", ALL, {"backend": "numpy"}),
 }

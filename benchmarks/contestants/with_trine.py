@@ -15,25 +15,28 @@ from ..workloads import SPECS, Workload
 from . import Step
 
 
-def infer(workload: Workload, backend: str) -> Step:
+def infer(workload: Workload, backend: str, precision: str = "f32") -> Step:
     from trine.backends.base import load
-    from trine.compiler.passes import freeze
+    from trine.compiler.passes import Decided, freeze
+    from trine.compiler.passes import precision as passes
     from trine.runtime.model import inference_model
 
     runner, feeds = load(backend), {"x": workload.feeds()["x"]}
     model, _ = inference_model(workload.spec(), workload.weights())
+    if precision == "bf16":
+        model = passes.precision(model, Decided(tuple(passes.steps_of(model.graph))))
     run = runner.compile(freeze(model), runner.state({}))
     return lambda: run(feeds)["logits"]
 
 
-def train(workload: Workload, backend: str) -> Step:
+def train(workload: Workload, backend: str, precision: str = "f32") -> Step:
     from trine.backends.base import load
     from trine.compiler.passes import Model, for_training
     from trine.compiler.training import training
     from trine.runtime.trainer import initial_state
 
     runner = load(backend)
-    step = training(workload.spec()).step
+    step = training(workload.spec([f"train.precision={precision}"])).step
     assert step is not None
     graph = for_training(Model(step))[0].graph
     run = runner.compile(graph, runner.state(initial_state([graph], 0)))

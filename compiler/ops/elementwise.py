@@ -331,3 +331,17 @@ class Cast(Op):
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
         return [Cast(x.dtype)(g) if x.dtype.floating else None]
+
+
+class Rounded(Op):
+    """The nearest numbers that a shorter element type has, in the type of x; of two as near, the even one."""
+
+    to: DType
+
+    def type(self, x: Type) -> Type:
+        if not x.dtype.floating:
+            raise IRError(f"Rounded: expected floating-point numbers, got {x}")
+        return x
+
+    def decompose(self, x: Value) -> Value:
+        return Cast(x.dtype)(Cast(self.to)(x))

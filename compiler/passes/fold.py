@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ir import Array, Const, Graph, Input, Item, Value, constant, evaluate, input_of, order
+from ..ir import Array, Const, Graph, Input, Item, Value, constant, evaluate, input_of, order, origin
 from ..ops.conv import Conv
 from ..ops.elementwise import Sqrt
 from ..ops.linalg import Linear
@@ -56,7 +56,8 @@ def batch_norm_into_weights(v: Value, uses: Uses) -> Value | None:
             factor = scale / Sqrt()(var + eps)
             bias = (rest[0] - mean) * factor + shift if rest else shift - mean * factor
             scaled = weight * reshape(factor, (*factor.shape, *(1 for _ in weight.shape[1:])))
-            return op(x, scaled, bias)
+            with origin(y.origin):
+                return op(x, scaled, bias)
     return None
 
 

@@ -248,6 +248,8 @@ class Train(Section):
     buckets: lengths of sequences, ascending, such as `[16, 32]`: a batch takes its rows from those up to 16 steps long,
         from those up to 32, or from the rest, and is cut to what they need.
     seed: what weights, order and dropout are drawn from.
+    precision: `bf16` has products, forward and backward, and what follows them in bfloat16 (Kalamkar et al., 2019);
+        weights, losses and updates stay in float32.
     evaluate_every: how often the validation split is evaluated.
     early_stopping: when to stop before the end.
     checkpoint: when training is saved, to be resumed.
@@ -271,6 +273,7 @@ class Train(Section):
     shuffle: bool = True
     buckets: list[Positive] | None = None
     seed: int = 0
+    precision: Literal["f32", "bf16"] = "f32"
     evaluate_every: Every = Time(1, "ep")
     early_stopping: EarlyStopping | None = None
     checkpoint: Checkpoint = Checkpoint()

@@ -23,6 +23,7 @@ from trine.backends.torch.export import module_source
 from trine.compiler.build import build
 from trine.compiler.initialisers import initialise
 from trine.compiler.ir import DType, Graph, Input, Origin, Type, Value, constant, evaluate, input_of, origin
+from trine.compiler.machine import default_machine
 from trine.compiler.ops.activations import Relu
 from trine.compiler.ops.conv import Conv, ConvInputGrad, MaxPool
 from trine.compiler.ops.elementwise import Cos, Exp, Maximum, Sin, Tanh, Where
@@ -319,8 +320,9 @@ def from_spec(inputs: str, layers: str, fold: bool = True) -> Model:
 
 
 def test_an_exported_network_predicts_and_trains_without_trine(tmp_path: Path) -> None:
-    spec, weights = open_source("zoo:vision/digits-cnn")
-    model = for_inference(Model(build(spec, "infer").graph, weights))[0]
+    opened = open_source("zoo:vision/digits-cnn")
+    spec = opened.spec
+    model = for_inference(Model(build(spec, "infer").graph, opened.weights))[0]
     path = tmp_path / "digits_torch.py"
     BACKEND.export(model, path, {"spec": spec.name})
     feeds = {"image": np.random.default_rng(0).uniform(size=(3, 8, 8)).astype(np.float32)}
@@ -475,8 +477,8 @@ def test_the_nearest_place_is_exact(before: int, size: int) -> None:
 
 def frozen(text: str, batch: int, monkeypatch: pytest.MonkeyPatch, least: int) -> tuple[Any, dict[str, Array], str]:
     """A spec's frozen network on PyTorch, what it is fed, and its source, oneDNN called from `least` operations on."""
-    monkeypatch.setattr(packed, "CONV_FLOPS", least)
-    monkeypatch.setattr(packed, "LINEAR_FLOPS", least)
+    machine = replace(default_machine(1), packed={"conv": least, "linear": least})
+    monkeypatch.setattr(packed, "this_machine", lambda: machine)
     spec = read_string(text, "frozen.yaml")
     graph = build(spec).graph
     weights = {input_of(v).name: initialise(v, 0) for v in graph.by_role("param", "buffer")}
@@ -489,6 +491,12 @@ def frozen(text: str, batch: int, monkeypatch: pytest.MonkeyPatch, least: int) -
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)  # float32, several layers
     lowered = lower(run.graph, {"N": batch}, _kept, "torch")
     return run, feeds, Program(lowered).source
+
+
+def test_where_packed_weights_are_a_gain_is_measured() -> None:
+    found = BACKEND.measured(1e-3)
+    assert found.keys() == {"linear", "conv"}
+    assert all(0 < flops < 1e11 for flops in found.values())
 
 
 RESIDUAL = """

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import trine
 from trine.runtime.bundles import MANIFEST, MEMBERS, read_bundle
-from trine.runtime.session import compile_source
+from trine.runtime.compiling import compile_source
 
 
 @pytest.fixture(scope="module")

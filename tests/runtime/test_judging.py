@@ -329,8 +329,8 @@ model: {inputs: {image: "float[1, 6, 6]"}, layers: [flatten, {linear: 2, as: y}]
 train: {loss: {cross_entropy: [y, label]}, optimizer: {adamw: {lr: 1e-2}}, epochs: 20, batch: 6}
 """)
     train(open_spec(tmp_path / "look.yaml"), tmp_path / "run")
+    from trine.runtime.compiling import compile_source
     from trine.runtime.prediction import predict
-    from trine.runtime.session import compile_source
 
     compile_source(tmp_path / "run", tmp_path / "look.trine")
     assert predict(tmp_path / "look.trine", tmp_path / "pictures" / "light" / "3.png", None)["label"].tolist() == [

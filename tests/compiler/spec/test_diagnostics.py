@@ -816,7 +816,7 @@ error[E211]: there is no pass `prunee`
   --> spec.yaml:14:12
    |
 14 | optimize: [prunee]
-   |            ^^^^^^ expected one of `fold_batch_norm`, `fold_constants`, `simplify`""",
+   |            ^^^^^^ expected one of `fold_batch_norm`, `fold_constants`, `precision`, `simplify`""",
     ),
     "sections, steps, the loss and the fields at once": (
         """\

@@ -1,0 +1,136 @@
+"""Trying a network in bfloat16 on training rows: what it gains, and how far it is from float32."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from ..backends.base import Executable, load
+from ..backends.executable import sizes_of
+from ..backends.machine import width
+from ..backends.threads import owner
+from ..compiler.ir import Array, Type, input_of
+from ..compiler.passes import Decided, freeze
+from ..compiler.passes.precision import precision, steps_of
+from ..compiler.spec.reader import Spec
+from ..compiler.spec.registry import Call
+from ..compiler.structs import Struct
+from .model import inference_model
+from .specs import UsageError
+
+# How many rows are tried, and how often each network is timed on them.
+ROWS = 256
+CALLS = 9
+# A step is in bfloat16 if the network is slower by more than this share without it there.
+GAIN = 0.01
+
+
+class Tried(Struct):
+    """What was decided, and the seconds of a call in float32 and of one as decided, on the rows that were tried."""
+
+    decided: Decided
+    before: float
+    after: float
+
+
+def decide(spec: Spec, weights: Mapping[str, Array], call: Call, arrays: Mapping[str, Array]) -> Tried:
+    """Which steps of a network are in bfloat16, by what the pass `precision` is asked for; `arrays` are training rows.
+
+    PyTorch is what is tried. Raises `UsageError` where all of it must be, and outputs differ by more than the bound.
+    """
+    trial = Trial(spec, weights, arrays)
+    wanted, bound = str(call.args.get("to", "bf16")), float(call.args.get("bound", 0.01))
+    with owner("torch", trial.threads):
+        if wanted == "auto":
+            return trial.tried(trial.chosen(bound), faster=True)
+        found = trial.tried(trial.steps)
+        if found.decided.error > bound:
+            raise UsageError(_too_far(found.decided, bound, trial.errors_without(trial.steps)), call.span)
+    return found
+
+
+def _too_far(found: Decided, bound: float, without: Mapping[str, float]) -> str:
+    worst = min(without, key=without.__getitem__)
+    return (
+        f"in bfloat16, outputs are up to {_percent(found.error)} of the largest from what they are in float32, on "
+        f"{found.rows} training rows: `precision` allows {_percent(bound)}. `{worst}` errs the most: without it there "
+        f"it would be {_percent(without[worst])}. `precision: {{to: auto, bound: {bound:g}}}` leaves out such steps"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
+class Trial:
+    """A network and rows to try it on, with some steps in bfloat16, on PyTorch."""
+
+    def __init__(self, spec: Spec, weights: Mapping[str, Array], arrays: Mapping[str, Array]) -> None:
+        self.model, _ = inference_model(spec, weights)
+        names = [input_of(v).name for v in self.model.graph.by_role("data")]
+        self.feeds = {name: arrays[name][:ROWS] for name in names}
+        self.steps = tuple(steps_of(self.model.graph))
+        self.backend = load("torch")
+        self.threads = width(self.model.graph, sizes_of(self.types, self.feeds))
+        self.exact = self._ready(())(self.feeds)
+
+    @property
+    def types(self) -> dict[str, Type]:
+        return {input_of(v).name: v.type for v in self.model.graph.by_role("data")}
+
+    def _ready(self, steps: Collection[str]) -> Executable:
+        """The network with these steps in bfloat16, compiled and run once."""
+        model = precision(self.model, Decided(tuple(steps))) if steps else self.model
+        executable = self.backend.compile(freeze(model), self.backend.state({}))
+        executable(self.feeds)
+        return executable
+
+    def error(self, executable: Executable) -> float:
+        """The largest difference of an output from float32, as a share of the largest of its numbers."""
+        outputs = executable(self.feeds)
+        shares = [0.0]
+        for name, exact in self.exact.items():
+            if exact.dtype.kind == "f" and exact.size:
+                shares.append(float(np.abs(outputs[name] - exact).max()) / max(float(np.abs(exact).max()), 1e-30))
+        return max(shares)
+
+    def seconds(self, executables: Sequence[Executable]) -> list[float]:
+        """The median time of a call of each, by turns: what disturbs one disturbs all."""
+        times: list[list[float]] = [[] for _ in executables]
+        for _ in range(CALLS):
+            for own, executable in zip(times, executables, strict=True):
+                begun = time.perf_counter()
+                executable(self.feeds)
+                own.append(time.perf_counter() - begun)
+        return [statistics.median(own) for own in times]
+
+    def errors_without(self, steps: Sequence[str]) -> dict[str, float]:
+        """The error that is left when one of these steps is in float32, by step."""
+        return {step: self.error(self._ready([s for s in steps if s != step])) for step in steps}
+
+    def chosen(self, bound: float) -> tuple[str, ...]:
+        """The steps that gain by bfloat16, but for those that err the most where all together err too much."""
+        whole = self._ready(self.steps)
+        others = [self._ready([s for s in self.steps if s != step]) for step in self.steps]
+        before, *without = self.seconds([whole, *others])
+        gaining = [s for s, time in zip(self.steps, without, strict=True) if time >= (1 - GAIN) * before]
+        if self.error(self._ready(gaining)) <= bound:
+            return tuple(gaining)
+        left = self.errors_without(gaining)
+        for step in sorted(gaining, key=left.__getitem__):
+            gaining.remove(step)
+            if self.error(self._ready(gaining)) <= bound:
+                break
+        return tuple(gaining)
+
+    def tried(self, steps: tuple[str, ...], faster: bool = False) -> Tried:
+        """What these steps in bfloat16 come to; none of them, where that is to be `faster` and is not."""
+        exact, narrow = self._ready(()), self._ready(steps)
+        before, after = self.seconds([exact, narrow])
+        rows = len(next(iter(self.feeds.values())))
+        if faster and steps and after >= before:
+            return Tried(Decided((), 0.0, rows), before, before)
+        return Tried(Decided(steps, self.error(narrow), rows), before, after)
