@@ -40,8 +40,8 @@ def train(
     set: overrides, as `["train.batch=64"]` or `{"train.batch": 64}`.
     data: columns by name for each split (`{"train": {...}, "test": {...}}`) instead of the spec's source;
         rows without a split of their own are split as the spec says.
-    backend: `numpy`, `torch`, `torch:cuda`, `onnx`, or `auto`: the one that is fastest on this network. Where none is
-        named it is NumPy, or with `resume` the backend that the run was begun on.
+    backend: `numpy`, `torch`, `torch:cuda`, `torch:compile`, `onnx`, or `auto`: the one that is fastest on this
+        network. Where none is named it is NumPy, or with `resume` the backend that the run was begun on.
     Raises `SpecError`, `DataError`, `UsageError`, `TrainingError`, `ArtefactError`, `BackendError`.
     """
     from .runtime import session, specs

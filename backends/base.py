@@ -64,14 +64,14 @@ class BackendError(RuntimeError):
 
 
 def load(text: str) -> Backend:
-    """The backend called `numpy`, `torch` or `onnx`, imported on demand; `torch:cuda` names a device.
+    """The backend called `numpy`, `torch` or `onnx`, imported on demand.
 
-    Raises `BackendError`.
+    `torch:cuda` names a device, `torch:compile` has its programs compiled by `torch.compile`. Raises `BackendError`.
     """
-    name, _, device = text.partition(":")
+    name, _, options = text.partition(":")
     if name not in NAMES:
         raise BackendError(f"there is no backend `{name}`: expected {' or '.join(f'`{n}`' for n in NAMES)}")
-    if device and name != "torch":
+    if options and name != "torch":
         raise BackendError(f"the backend `{name}` runs on the CPU alone: only `torch` takes a device, as `torch:cuda`")
     try:
         module = importlib.import_module(f".{name}", __package__)
@@ -80,5 +80,5 @@ def load(text: str) -> Backend:
             f"the backend `{name}` needs the package `{error.name}`: pip install 'trine[{name}]'"
         ) from error
     threads.loaded(name)
-    backend: Backend = module.on_device(device) if device else module.BACKEND
+    backend: Backend = module.with_options(options) if options else module.BACKEND
     return backend

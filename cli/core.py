@@ -59,19 +59,19 @@ backend_option = click.option(
     "--backend",
     default="numpy",
     show_default=True,
-    help="What runs the network: numpy, torch (torch:cuda names a device) or onnx.",
+    help="What runs the network: numpy, torch (or torch:cuda, torch:compile) or onnx.",
 )
 auto_backend_option = click.option(
     "--backend",
     default="numpy",
     show_default=True,
-    help="What runs the network: numpy, torch (torch:cuda names a device), onnx, or auto: whichever is fastest.",
+    help="What runs the network: numpy, torch (or torch:cuda, torch:compile), onnx, or auto: whichever is fastest.",
 )
 
 
 train_backend_option = click.option(
     "--backend",
-    help="What runs the network: numpy, torch (torch:cuda names a device), onnx, or auto: whichever is fastest. By "
+    help="What runs the network: numpy, torch (or torch:cuda, torch:compile), onnx, or auto: whichever is fastest. By "
     "default numpy; a run that is resumed goes on on its own.",
 )
 

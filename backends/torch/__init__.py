@@ -45,17 +45,19 @@ class TorchState:
 class TorchExecutable(Specialised):
     """A graph on PyTorch."""
 
-    def __init__(self, graph: Graph, state: TorchState) -> None:
+    def __init__(self, graph: Graph, state: TorchState, compiled: bool = False) -> None:
         super().__init__(graph)
-        self.state = state
+        self.state, self.compiled = state, compiled
         self.layouts = Layouts(state.device)
 
     def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
         cpu = _has_onednn(self.state.device)
-        lowered = lower(self.graph, sizes, partial(_kept, cpu=cpu), "torch")
-        if not _fusible(lowered):
+        # The clock between steps is not for compilers, which move them; optimizers are, which they fuse with the rest.
+        compiled = self.compiled and clock is None
+        lowered = lower(self.graph, sizes, partial(native if compiled else _kept, cpu=cpu), "torch")
+        if not compiled and not _fusible(lowered):
             lowered = lower(self.graph, sizes, partial(native, cpu=cpu), "torch")
-        run = Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts, clock)
+        run = Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts, clock, compiled)
         return on_threads(run, width(self.graph, sizes)) if self.state.device.type == "cpu" else run
 
 
@@ -108,12 +110,12 @@ def _kept(value: Value, cpu: bool = True) -> bool:
 
 
 class TorchBackend:
-    """The PyTorch backend."""
+    """The PyTorch backend, on a device; `compiled` by `torch.compile`, where that gives the same numbers."""
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(self, device: str = "cpu", compiled: bool = False) -> None:
+        self.device, self.compiled = torch.device(device), compiled
 
     def native(self, value: Value) -> bool:
         return _kept(value, _has_onednn(self.device))
@@ -123,7 +125,7 @@ class TorchBackend:
 
     def compile(self, graph: Graph, state: Any) -> TorchExecutable:
         assert isinstance(state, TorchState)
-        return TorchExecutable(graph, state)
+        return TorchExecutable(graph, state, self.compiled)
 
     def export(self, model: Model, path: Path, notes: Mapping[str, str]) -> None:
         """Write an `nn.Module` that needs PyTorch and safetensors alone, its weights beside it."""
@@ -137,12 +139,15 @@ class TorchBackend:
 
 
 BACKEND = TorchBackend()
+COMPILE = "compile"
 
 
-def on_device(device: str) -> TorchBackend:
-    """The backend on a device such as `cuda`; raises `BackendError` where there is none."""
+def with_options(options: str) -> TorchBackend:
+    """The backend on a device such as `cuda`, with `compile`, or both; raises `BackendError` for no such device."""
+    words = options.split(":")
+    device = ":".join(word for word in words if word != COMPILE) or "cpu"
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BackendError(f"PyTorch finds no device `{device}` here: {str(error).splitlines()[0]}") from error
-    return TorchBackend(device)
+    return TorchBackend(device, COMPILE in words)

@@ -25,6 +25,7 @@ from .emit import argument, write
 from .kernels import FUNCTIONS
 from .over import write_over
 from .packed import Pack, Packing, channels_last, trained_by
+from .verified import Verified
 
 # Ops whose result may be a view of their first input.
 _VIEWS = (
@@ -180,8 +181,12 @@ class Program:
         device: torch.device,
         layouts: Layouts,
         clock: Clock | None = None,
+        compiled: bool = False,
     ) -> Run:
-        """The function, with its constants and state in place; arrays in, arrays out."""
+        """The function, with its constants and state in place; arrays in, arrays out.
+
+        compiled: by `torch.compile`, if that gives the same.
+        """
         namespace: dict[str, Any] = {"torch": torch, "F": F, "math": math, "device": device, **FUNCTIONS}
         named = {name: v for v, name in self.writer.variables.items() if name in self.writer.constants}
         namespace |= {name: layouts.constant(v) for name, v in named.items()}
@@ -197,6 +202,9 @@ class Program:
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
         exec(compile(source, f"<{self.graph.name} on torch>", "exec"), namespace)
         function = namespace["run"]
+        if compiled:
+            names = {self.writer.variables[v]: input_of(v).name for v in self.state}
+            function = Verified(function, names, partial(torch.compile, dynamic=False))
         lent = self._lent()
 
         def run(*arrays: Array) -> dict[str, Array]:

@@ -17,7 +17,7 @@ import trine.compiler.training  # noqa: F401 (registers layers, losses, optimize
 from safetensors.numpy import load_file
 from trine.backends import numpy as numpy_backend
 from trine.backends.executable import lower
-from trine.backends.torch import BACKEND, Program, TorchBackend, _kept, packed
+from trine.backends.torch import BACKEND, Program, TorchBackend, _kept, packed, with_options
 from trine.backends.torch.emit import native
 from trine.backends.torch.export import module_source
 from trine.compiler.build import build
@@ -36,7 +36,9 @@ from trine.compiler.ops.resize import Resize
 from trine.compiler.ops.shape import Flip, Reshape, Slice, Transpose
 from trine.compiler.passes import Model, for_inference, freeze
 from trine.compiler.spec.reader import read_string
-from trine.runtime.session import open_source
+from trine.runtime.profile import subject
+from trine.runtime.session import open_source, prepare
+from trine.runtime.specs import open_spec
 
 Array = Any
 torch.set_num_threads(1)  # thread pools of two libraries in one process wait for each other
@@ -626,3 +628,75 @@ def test_kernels_of_convolutions_keep_their_shape_in_checkpoints() -> None:
 
 
 CONV = Conv((1, 1), ((1, 1), (1, 1)), (1, 1))
+
+
+# -- torch.compile, on trial ---------------------------------------------------------------------
+
+
+def training_of(name: str) -> Any:
+    spec, _ = prepare(open_spec(name))
+    return subject(spec, {}, train=True, batch=16)
+
+
+def trained(what: Any, backend: TorchBackend, steps: int = 2) -> tuple[list[float], dict[str, Array]]:
+    state = backend.state(what.state)
+    step = backend.compile(what.graph, state)
+    return [float(step(what.feeds)["loss"]) for _ in range(steps)], state.read()
+
+
+def failing(function: Any, **options: Any) -> Any:
+    raise RuntimeError("no C++ compiler")
+
+
+def forgetting(function: Any, **options: Any) -> Any:
+    """A compiler after which convolutions are never updated, as if their gradients were zero."""
+
+    def run(*inputs: Any) -> Any:
+        names = function.__globals__
+        kept = {n: t.clone() for n, t in names.items() if isinstance(t, torch.Tensor) and t.ndim == 4}
+        results = function(*inputs)
+        for name, before in kept.items():
+            names[name].copy_(before)
+        return results
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("compiler", "why"), [(failing, "no C[+][+] compiler"), (forgetting, "numbers of `.*conv_1.weight.*` were wrong")]
+)
+def test_a_compiler_that_errs_is_not_used(compiler: Any, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    what = training_of("zoo:vision/digits-cnn")
+    expected = trained(what, TorchBackend())
+    monkeypatch.setattr(torch, "compile", compiler)
+    with pytest.warns(RuntimeWarning, match=f"torch.compile is not used: .*{why}"):
+        losses, state = trained(what, TorchBackend(compiled=True))
+    # The optimizer is not a fused kernel here: rounding is all that differs.
+    np.testing.assert_allclose(losses, expected[0], rtol=1e-5)
+    assert all(np.abs(state[name] - before).max() > 0 for name, before in what.state.items() if before.ndim == 4)
+
+
+def test_a_compiler_that_is_right_is_used_and_the_trial_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counting(function: Any, **options: Any) -> Any:
+        return lambda *inputs: (calls.append(1), function(*inputs))[1]
+
+    what = training_of("zoo:vision/digits-mlp")
+    expected = trained(what, TorchBackend())
+    monkeypatch.setattr(torch, "compile", counting)
+    losses, state = trained(what, with_options("cpu:compile"))
+    assert len(calls) == 3  # the trial, and two steps
+    np.testing.assert_allclose(losses, expected[0], rtol=1e-5)
+    for name, array in expected[1].items():
+        # Adam's first steps are signs of gradients, which rounding turns where they are near zero.
+        assert np.mean(np.abs(state[name] - array) > 1e-5) < 0.01, name
+
+
+@pytest.mark.slow
+def test_torch_compile_itself_passes_its_trial(recwarn: pytest.WarningsRecorder) -> None:
+    what = training_of("zoo:vision/digits-mlp")
+    np.testing.assert_allclose(
+        trained(what, TorchBackend(compiled=True))[0], trained(what, TorchBackend())[0], rtol=1e-5
+    )
+    assert not [w for w in recwarn if "torch.compile is not used" in str(w.message)]
