@@ -11,6 +11,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,19 @@ def _machine(count: int) -> Machine:
     try:
         path = cache_file(count)
     except RuntimeError:  # a user without a folder
-        return default_machine(count)
-    return load(path, count) or default_machine(count)
+        return _supposed(count)
+    return load(path, count) or _supposed(count)
+
+
+# Where the BLAS of PyTorch, Intel's, uses half of what vectors of 512 bits can do, and oneDNN all of it.
+PACKED_ON_AMD = {"conv": 2.4e6, "linear": 1e6}
+
+
+def _supposed(count: int) -> Machine:
+    """A machine that was not measured, as far as its system describes it."""
+    found = default_machine(count)
+    wide = "AMD" in processor() and re.search(r"\bavx512f\b", _described()) is not None
+    return replace(found, packed=PACKED_ON_AMD) if wide else found
 
 
 def cache_file(count: int) -> Path:
@@ -53,12 +65,17 @@ def cache_file(count: int) -> Path:
 
 def processor() -> str:
     """The processor's model, as the system calls it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    found = re.search(r"^(?:model name|Processor)\s*:\s*(.+)$", text, re.M)
+    found = re.search(r"^(?:model name|Processor)\s*:\s*(.+)$", _described(), re.M)
     return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+@functools.cache
+def _described() -> str:
+    """What Linux tells of the first processor."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return ""
 
 
 def about() -> dict[str, str]:

@@ -41,7 +41,7 @@ def calibrate() -> Machine:
         op=OP | {name: op for name, (op, _) in overheads.items()},
         call=CALL | {name: call for name, (_, call) in overheads.items()},
         spread=_spread(count) if count > 1 else SPREAD,
-        packed=PACKED | _packed(count),
+        packed=PACKED | _packed(),
         about=machines.about(),
     )
 
@@ -105,13 +105,16 @@ def _overheads(name: str) -> tuple[float, float] | None:
     return op, max(seconds[0] - op, 1e-7)
 
 
-def _packed(count: int) -> dict[str, float]:
-    """From how many FLOPs on a backend's kernels with a layout of their own are a gain, where it has such."""
+def _packed() -> dict[str, float]:
+    """From how many FLOPs on a backend's kernels with a layout of their own are a gain, where it has such.
+
+    On one thread: what several cost small ops they cost either kernel.
+    """
     found: dict[str, float] = {}
     for name in NAMES:
         with suppress(BackendError):
             backend = load(name)
-            with pools.owner(name, count):
+            with pools.owner(name, 1):
                 found |= backend.measured(BUDGET / 4)
     return found
 
