@@ -279,7 +279,8 @@ def machine_table(machine: Machine) -> Table:
         words = f"{time_text(machine.op[name])} an op, {time_text(machine.call[name])} a call"
         table.add_row(f"calls on {name}", words)
     if machine.threads > 1:
-        table.add_row("an op gains by more threads from", time_text(machine.spread))
+        for name, seconds in machine.spread.items():
+            table.add_row(f"an op gains by more threads on {name} from", time_text(seconds))
     for kind, flops in machine.packed.items():
         table.add_row(f"packed weights are a gain from, {kind}", f"{flops:.2g} FLOPs")
     return table

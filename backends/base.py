@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
 from ..compiler.ir import Array, Graph, Value
 from ..compiler.passes import Model
+from ..compiler.structs import Struct
 from . import threads
 from .profiling import Segment
 
@@ -34,6 +36,13 @@ class Executable(Protocol):
         """What a call spends on each step of the spec, by calls that go on for about so many seconds together."""
 
 
+class Measured(Struct):
+    """Of `Machine`, what is a backend's own: `spread` where its threads are not those of NumPy, and `packed`."""
+
+    spread: float | None = None
+    packed: Mapping[str, float] = field(default_factory=dict)
+
+
 class Backend(Protocol):
     """Turns graphs into something that runs, or into a file that does."""
 
@@ -55,8 +64,9 @@ class Backend(Protocol):
     def source(self, model: Model) -> str:
         """What the model runs as, for people to read."""
 
-    def measured(self, seconds: float) -> Mapping[str, float]:
-        """What `Machine.packed` says, by timing each kernel for about so long; nothing where there is no choice."""
+    def measured(self, seconds: float, threads: int) -> Measured:
+        """What this backend's own library makes of the machine, on one thread and on so many, by timing each kernel
+        for about so long."""
 
 
 class BackendError(RuntimeError):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.ir import Graph
-from ..compiler.machine import CALL, OP, PACKED, Curve, Machine, Rates, default_machine, threads_for
+from ..compiler.machine import CALL, OP, PACKED, SPREAD, Curve, Machine, Rates, default_machine, threads_for
 from ..compiler.rewrite import bind
 from ..files import write_atomically
 from .threads import threads
@@ -31,9 +31,9 @@ def this_machine() -> Machine:
     return _machine(threads())
 
 
-def width(graph: Graph, sizes: Mapping[str, int]) -> int:
+def width(graph: Graph, sizes: Mapping[str, int], backend: str) -> int:
     """On how many threads a graph should run at given sizes: see `threads_for`."""
-    return 1 if threads() == 1 else threads_for(bind(graph, sizes), this_machine())
+    return 1 if threads() == 1 else threads_for(bind(graph, sizes), this_machine(), backend)
 
 
 @functools.cache
@@ -116,7 +116,7 @@ def as_json(machine: Machine) -> dict[str, Any]:
         "all": vars(machine.all),
         "op": dict(machine.op),
         "call": dict(machine.call),
-        "spread": machine.spread,
+        "spread": dict(machine.spread),
         "packed": dict(machine.packed),
     }
 
@@ -129,7 +129,7 @@ def from_json(data: Mapping[str, Any]) -> Machine:
         _rates(data["all"]),
         OP | {str(k): _positive(v) for k, v in data["op"].items()},
         CALL | {str(k): _positive(v) for k, v in data["call"].items()},
-        _positive(data["spread"]),
+        SPREAD | {str(k): _positive(v) for k, v in data["spread"].items()},
         PACKED | {str(k): _positive(v) for k, v in data["packed"].items()},
         {str(k): str(v) for k, v in data["about"].items()},
     )

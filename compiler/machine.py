@@ -36,7 +36,8 @@ class Machine(Struct):
     """A machine on one thread and on all that are used.
 
     op, call: the seconds that an op, and a call of a whole graph, take besides their work, by backend.
-    spread: the seconds of work on one thread from which an op gains by being spread over the others.
+    spread: the seconds of work on one thread from which an op gains by being spread over the others, by backend: how
+        long threads take to wake up is their library's affair.
     packed: the FLOPs from which kernels that read weights in a layout of their own are a gain, by kind of op.
     about: what the figures hold for: processor, versions.
     """
@@ -46,7 +47,7 @@ class Machine(Struct):
     all: Rates
     op: Mapping[str, float]
     call: Mapping[str, float]
-    spread: float
+    spread: Mapping[str, float]
     packed: Mapping[str, float] = field(default_factory=lambda: PACKED)
     about: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,7 +68,7 @@ CORE = Rates(
 )
 OP = {"numpy": 1.5e-6, "torch": 3e-6, "onnx": 2e-6}
 CALL = {"numpy": 5e-6, "torch": 15e-6, "onnx": 15e-6}
-SPREAD = 40e-6
+SPREAD = {"numpy": 40e-6, "torch": 80e-6, "onnx": 40e-6}
 PACKED: dict[str, float] = {"conv": 8e6, "linear": 100e6}
 
 
@@ -181,7 +182,7 @@ def priced(graph: Graph, machine: Machine, backend: str, threads: int | None = N
 WORTH = 0.1
 
 
-def threads_for(graph: Graph, machine: Machine) -> int:
+def threads_for(graph: Graph, machine: Machine, backend: str = "numpy") -> int:
     """On how many threads a graph whose dims have sizes should run: on one, unless others save a tenth of its time.
 
     They do where ops are large enough to share out. Threads that have little to gain have much to lose: each op waits
@@ -191,7 +192,7 @@ def threads_for(graph: Graph, machine: Machine) -> int:
     for v in graph.order():
         alone = work_seconds(v, machine.one)
         whole += alone + (0.0 if isinstance(v.op, FREE) else steps_of(v) * min(machine.op.values()))
-        if alone / steps_of(v) > machine.spread:
+        if alone / steps_of(v) > machine.spread[backend]:
             saved += alone - work_seconds(v, machine.all)
     return machine.threads if saved > WORTH * whole else 1
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backends import machine as machines
 from ..backends import threads as pools
-from ..backends.base import NAMES, BackendError, load
+from ..backends.base import NAMES, BackendError, Measured, load
 from ..backends.profiling import repeat
 from ..compiler.ir import Array, Graph, Input, Type, constant
 from ..compiler.machine import CALL, OP, PACKED, SPREAD, Machine, Rates
@@ -32,6 +32,7 @@ BUDGET = 0.12
 def calibrate() -> Machine:
     """Measure the machine for the threads that are used, and every backend that is installed."""
     count = pools.threads()
+    own = _measured(count)
     overheads = {name: found for name in NAMES if (found := _overheads(name)) is not None}
     one = _rates(1)
     return Machine(
@@ -40,8 +41,8 @@ def calibrate() -> Machine:
         all=one if count == 1 else _rates(count),
         op=OP | {name: op for name, (op, _) in overheads.items()},
         call=CALL | {name: call for name, (_, call) in overheads.items()},
-        spread=_spread(count) if count > 1 else SPREAD,
-        packed=PACKED | _packed(),
+        spread=SPREAD | _spread(count) | {name: each.spread for name, each in own.items() if each.spread},
+        packed=PACKED | {kind: flops for each in own.values() for kind, flops in each.packed.items()},
         about=machines.about(),
     )
 
@@ -105,17 +106,17 @@ def _overheads(name: str) -> tuple[float, float] | None:
     return op, max(seconds[0] - op, 1e-7)
 
 
-def _packed() -> dict[str, float]:
-    """From how many FLOPs on a backend's kernels with a layout of their own are a gain, where it has such.
+def _measured(count: int) -> dict[str, Measured]:
+    """What the libraries of backends that are installed make of the machine.
 
-    On one thread: what several cost small ops they cost either kernel.
+    On one thread but where it is asked otherwise: what several cost small ops they cost each kernel.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Measured] = {}
     for name in NAMES:
         with suppress(BackendError):
             backend = load(name)
             with pools.owner(name, 1):
-                found |= backend.measured(BUDGET / 4)
+                found[name] = backend.measured(BUDGET / 4, count)
     return found
 
 
@@ -128,8 +129,13 @@ def _chain(count: int) -> Graph:
     return Graph("chain", (x,), {"y": y})
 
 
-def _spread(count: int) -> float:
-    """The time of the smallest product on one thread that others make faster, by more than a little."""
+def _spread(count: int) -> dict[str, float]:
+    """The time of the smallest product on one thread that others make faster, by more than a little.
+
+    Of NumPy's BLAS; ONNX Runtime's threads wake up as soon.
+    """
+    if count == 1:
+        return {}
     slowest = 0.0
     for rows in ROWS:
         call = _product(rows, 256, 256)
@@ -138,4 +144,4 @@ def _spread(count: int) -> float:
         with pools.on("numpy", count):
             if slowest > GAIN * _least(call, BUDGET / 3):
                 break
-    return slowest
+    return {"numpy": slowest, "onnx": slowest}

@@ -44,7 +44,7 @@ def _seconds(name: str, what: Subject) -> float | None:
     """The shortest of a few calls; `None` where the backend is not there or cannot run this."""
     try:
         backend = load(name)
-        with owner(name, width(what.graph, what.sizes)):
+        with owner(name, width(what.graph, what.sizes, name)):
             executable = backend.compile(what.graph, backend.state(what.state))
             executable(what.feeds)
             return _shortest(lambda: executable(what.feeds), SECONDS / len(NAMES))

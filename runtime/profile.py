@@ -193,7 +193,7 @@ def profile(spec: Spec, what: Subject, backend: str, task: str, seconds: float =
     """Time a graph's whole call, and each step of its spec; raises `BackendError`."""
     runner, machine = load(backend), this_machine()
     graph = lowered(what, runner)
-    count = threads_for(graph, machine)
+    count = threads_for(graph, machine, runner.name)
     with owner(runner.name, count):
         executable = runner.compile(what.graph, runner.state(what.state))
         times = repeat(lambda: executable(what.feeds), seconds)

@@ -188,7 +188,7 @@ def train(
     runner, about = _runner(backend or str(begun.get("backend", "numpy")), sized, arrays["train"], listener)
     trainer = Trainer(sized, arrays, runner, listener, dtype, again, dataset.fields)
     # Sums depend on the number of threads: a run goes on on as many as it was begun on.
-    own = _width(trainer.step_graph, arrays["train"], trainer.train.batch)
+    own = _width(trainer.step_graph, arrays["train"], trainer.train.batch, runner.name)
     noted = begun.get("threads")
     count = noted if isinstance(noted, int) else own
     run, checkpoint = None, None
@@ -209,10 +209,10 @@ def train(
         return _finish(sized, dataset, trainer, run)
 
 
-def _width(graph: Graph, rows: Mapping[str, Array], batch: int) -> int:
+def _width(graph: Graph, rows: Mapping[str, Array], batch: int, backend: str) -> int:
     """On how many threads a graph runs on batches of such rows."""
     sizes = sizes_of({input_of(v).name: v.type for v in graph.by_role("data")}, rows)
-    return width(graph, {**sizes, BATCH: min(batch, sizes[BATCH])})
+    return width(graph, {**sizes, BATCH: min(batch, sizes[BATCH])}, backend)
 
 
 def _runner(
@@ -347,8 +347,8 @@ def evaluate(path: str | Path, split: str | None = None, backend: str = "numpy")
     # What is ranked leaves out what the splits before have.
     wanted = dataset.splits if model.evaluator.scorers else [split]
     arrays = {name: encode_split(model.fields, dataset.tables, name) for name in wanted}
-    count = _width(build(model.spec, "evaluate").graph, arrays[split], model.spec.sections.evaluate.batch)
-    with owner(model.backend.name, count):
+    graph, batch, runner = build(model.spec, "evaluate").graph, model.spec.sections.evaluate.batch, model.backend.name
+    with owner(runner, _width(graph, arrays[split], batch, runner)):
         outcome = model.evaluator.run(arrays[split], earlier(arrays, split))
         outcome = with_texts(outcome, model, arrays[split], dataset.splits[split].table)
     return summarise(model, split, outcome, dataset, {split: model.metrics_of(outcome)})

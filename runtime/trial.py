@@ -74,7 +74,7 @@ class Trial:
         self.feeds = {name: arrays[name][:ROWS] for name in names}
         self.steps = tuple(steps_of(self.model.graph))
         self.backend = load("torch")
-        self.threads = width(self.model.graph, sizes_of(self.types, self.feeds))
+        self.threads = width(self.model.graph, sizes_of(self.types, self.feeds), "torch")
         self.exact = self._ready(())(self.feeds)
 
     @property

@@ -13,12 +13,12 @@ import torch
 from ...compiler.ir import Array, Graph, Input, Item, Value, order
 from ...compiler.ops.optim import Adam, Sgd
 from ...compiler.passes import Model
-from ..base import BackendError
+from ..base import BackendError, Measured
 from ..executable import Run, Specialised, lower
 from ..machine import width
 from ..profiling import Clock
 from . import export as exporting
-from .crossing import crossings
+from .crossing import crossings, spread
 from .emit import native
 from .program import Layouts, Program, tensor_of
 
@@ -58,7 +58,7 @@ class TorchExecutable(Specialised):
         if not compiled and not _fusible(lowered):
             lowered = lower(self.graph, sizes, partial(native, cpu=cpu), "torch")
         run = Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts, clock, compiled)
-        return on_threads(run, width(self.graph, sizes)) if self.state.device.type == "cpu" else run
+        return on_threads(run, width(self.graph, sizes, "torch")) if self.state.device.type == "cpu" else run
 
 
 def on_threads(run: Run, count: int) -> Run:
@@ -134,8 +134,8 @@ class TorchBackend:
     def source(self, model: Model) -> str:
         return Program(lower(model.graph, {}, _kept, "torch")).source
 
-    def measured(self, seconds: float) -> Mapping[str, float]:
-        return crossings(seconds) if _has_onednn(self.device) else {}
+    def measured(self, seconds: float, threads: int) -> Measured:
+        return Measured(spread(seconds, threads), crossings(seconds) if _has_onednn(self.device) else {})
 
 
 BACKEND = TorchBackend()

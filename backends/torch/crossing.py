@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,11 @@ from .packed import channels_last
 # Columns of a product, channels of a convolution, and what they are multiplied with.
 COLUMNS, CHANNELS = 256, 32
 ROWS = (1, 4, 16, 64, 256, 1024, 4096)
+SPREAD = (2, 4, 8, 16, 32, 64, 128, 256)
 SIDES = (2, 4, 8, 16, 32, 64)
+
+# What threads must gain.
+GAIN = 1.1
 
 # FLOPs, and a call of either kernel.
 Pair = tuple[float, Callable[[], object], Callable[[], object]]
@@ -24,6 +30,25 @@ def crossings(seconds: float) -> dict[str, float]:
     """By kind of op, the FLOPs from which packed weights are faster, here and at all larger sizes that were tried."""
     with torch.inference_mode():
         return {"linear": _crossing(_products(), seconds), "conv": _crossing(_convolutions(), seconds)}
+
+
+def spread(seconds: float, threads: int) -> float | None:
+    """The time of the smallest product on one thread that more of them make faster, by more than a little."""
+    if threads == 1:
+        return None
+    weight, alone, before = torch.rand(COLUMNS, COLUMNS), 0.0, torch.get_num_threads()
+    try:
+        for rows in SPREAD:
+            call = partial(torch.mm, torch.rand(rows, COLUMNS), weight)
+            torch.set_num_threads(1)
+            alone = min(repeat(call, seconds, least=3))
+            torch.set_num_threads(threads)
+            # Not the least: threads that happen to be awake are soon asleep again.
+            if alone > GAIN * statistics.median(repeat(call, seconds, least=3)):
+                break
+    finally:
+        torch.set_num_threads(before)
+    return alone
 
 
 def _crossing(pairs: Iterator[Pair], seconds: float) -> float:

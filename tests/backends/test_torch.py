@@ -496,9 +496,12 @@ def frozen(text: str, batch: int, monkeypatch: pytest.MonkeyPatch, least: int) -
 
 
 def test_where_packed_weights_are_a_gain_is_measured() -> None:
-    found = BACKEND.measured(1e-3)
-    assert found.keys() == {"linear", "conv"}
-    assert all(0 < flops < 1e11 for flops in found.values())
+    found = BACKEND.measured(1e-3, 2)
+    assert found.packed.keys() == {"linear", "conv"}
+    assert all(0 < flops < 1e11 for flops in found.packed.values())
+    assert found.spread is not None
+    assert 0 < found.spread < 1
+    assert BACKEND.measured(1e-3, 1).spread is None
 
 
 RESIDUAL = """

@@ -221,7 +221,7 @@ def test_figures_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         lambda text: text[:40],
         lambda text: "[]",
-        lambda text: text.replace('"spread": ', '"spread": -'),
+        lambda text: text.replace('"torch": ', '"torch": -'),
         lambda text: text.replace('"packed": ', '"packed": 3, "other": '),
         lambda text: text.replace('"products"', '"product"'),
         lambda text: text.replace(f'"{np.__version__}"', '"1.0"'),
