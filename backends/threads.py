@@ -1,8 +1,8 @@
 """How many threads a network runs on: one setting for the pools of all libraries.
 
 PyTorch (OpenMP), ONNX Runtime and NumPy's BLAS have threads of their own, and each would take every core. Threads that
-wait for each other by spinning lose whole time slices as soon as anything else wants a core, so there are no more of
-them than cores, they sleep while they wait where a library lets them, and only one pool is wide at a time.
+wait for each other by spinning lose whole time slices as soon as anything else wants a core, and such that sleep are
+slow to wake up. So there are no more of them than cores, they fall asleep soon, and only one pool is wide at a time.
 
 This module is imported before the libraries are, and imports none of them.
 """
@@ -22,8 +22,10 @@ VARIABLE = "TRINE_THREADS"
 
 # What pools read once, when their library is loaded.
 WIDTHS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# How their threads wait: they sleep, at once or after 2^16 cycles.
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "16"}
+# How their threads wait, so that they are there for the next op, and gone soon where others want the core: GNU's OpenMP
+# looks a thousand times, LLVM's sleeps at once, OpenBLAS after 2^16 cycles.
+OPENMP = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+WAITING = {**OPENMP, "OPENBLAS_THREAD_TIMEOUT": "16"}
 
 _asked: int | None = None
 _owned: int | None = None
@@ -100,7 +102,8 @@ def prepare(count: int | None = None) -> None:
         else:
             os.environ.setdefault(variable, str(threads()))
     for variable, value in WAITING.items():
-        os.environ.setdefault(variable, value)
+        if variable not in OPENMP or "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault(variable, value)
 
 
 def loaded(backend: str) -> None:

@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--against", type=names_of(list(PEERS)), default=list(PEERS), help=f"of {', '.join(PEERS)}")
     add("--backends", type=names_of(list(BACKENDS)), default=list(BACKENDS), help=f"of {', '.join(BACKENDS)}")
     add("--threads", type=int, default=2, help="that each contestant may use (2)")
-    add("--wait-policy", choices=("passive", "active", "default"), default="passive", help="of OpenMP's threads")
+    add("--wait-policy", choices=("passive", "active", "default"), default="default", help="of OpenMP's threads")
     add("--rounds", type=int, default=7, help="blocks of each contestant (7)")
     add("--json", type=Path, metavar="FILE", help="write the results there, beside the cells that it holds already")
     add("--report", type=Path, metavar="FILE", help="write docs/performance.md from results, and measure nothing")

@@ -68,7 +68,7 @@ CORE = Rates(
 )
 OP = {"numpy": 1.5e-6, "torch": 3e-6, "onnx": 2e-6}
 CALL = {"numpy": 5e-6, "torch": 15e-6, "onnx": 15e-6}
-SPREAD = {"numpy": 40e-6, "torch": 80e-6, "onnx": 40e-6}
+SPREAD = {"numpy": 40e-6, "torch": 40e-6, "onnx": 40e-6}
 PACKED: dict[str, float] = {"conv": 8e6, "linear": 100e6}
 
 

@@ -94,7 +94,7 @@ def test_the_environment_of_a_new_program(monkeypatch: pytest.MonkeyPatch) -> No
     pools.prepare()
     assert os.environ["OMP_NUM_THREADS"] == str(pools.cores())
     assert os.environ["MKL_NUM_THREADS"] == "8"
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
     pools.prepare(3)
     assert [os.environ[name] for name in pools.WIDTHS] == ["3", "3", "3"]
     assert pools.threads() == 3
