@@ -13,7 +13,7 @@ from rich.text import Text
 from .compiler.analysis import costs, parameters, peak_memory
 from .compiler.build import Applied, Network
 from .compiler.ir import Graph, Input, Value, input_of
-from .compiler.machine import Machine, Priced, time_text
+from .compiler.machine import Machine, Priced, bytes_text, time_text
 from .compiler.passes import Record
 from .compiler.spec.diagnostics import Report, Span
 from .compiler.spec.reader import Spec
@@ -238,11 +238,11 @@ def costs_table(rows: Sequence[Priced], machine: Machine) -> Table:
     for row in rows:
         step, line = ("", "") if row.place is None else (row.place.step, _line(row.place.file, row.place.line))
         share = f"{row.seconds / whole:.0%}" if whole else "–"
-        cells = _count(row.flops), _bytes(row.bytes), time_text(row.seconds), share
+        cells = _count(row.flops), bytes_text(row.bytes), time_text(row.seconds), share
         table.add_row(Text(step), *cells, Text(line, style="dim"))
     table.add_section()
     flops, size = sum(row.flops for row in rows), sum(row.bytes for row in rows)
-    table.add_row("total", _count(flops), _bytes(size), time_text(whole), "", "")
+    table.add_row("total", _count(flops), bytes_text(size), time_text(whole), "", "")
     return table
 
 
@@ -274,7 +274,7 @@ def machine_table(machine: Machine) -> Table:
         table.add_row(f"matrix product of {size:.2g} FLOPs", *found)
     for i, (size, _) in enumerate(machine.one.bandwidth):
         found = (f"{r.bandwidth[i][1] / 1e9:.3g} GB/s" for r in rates)
-        table.add_row(f"memory, {_bytes(int(size))} in use", *found)
+        table.add_row(f"memory, {bytes_text(int(size))} in use", *found)
     for name in machine.op:
         words = f"{time_text(machine.op[name])} an op, {time_text(machine.call[name])} a call"
         table.add_row(f"calls on {name}", words)
@@ -350,14 +350,8 @@ def memory_line(graph: Graph, batch: int, lowered: Graph, over: Callable[[Value]
     if named:
         return f"memory: unknown while {', '.join(sorted(named))} {'is' if len(named) == 1 else 'are'}"
     weights = sum(v.type.nbytes() for v in graph.by_role("param", "buffer"))
-    activations = _bytes(peak_memory(lowered, {"N": batch}, over=over))
-    return f"memory: {_bytes(weights)} of weights, {activations} of activations for {batch} rows"
-
-
-def _bytes(count: int) -> str:
-    if count < 1024:
-        return f"{count} B"
-    return f"{count / 1024:.1f} KiB" if count < 1024**2 else f"{count / 1024**2:.1f} MiB"
+    activations = bytes_text(peak_memory(lowered, {"N": batch}, over=over))
+    return f"memory: {bytes_text(weights)} of weights, {activations} of activations for {batch} rows"
 
 
 def support_line(graph: Graph, native: Iterable[Value], name: str) -> str:

@@ -167,13 +167,23 @@ def peak_memory(
     value may be written over an input of its type, or over the state that it updates, which nothing reads after it.
     """
     values = order(graph.roots)
-    is_view = alias or (lambda v: v.op.kind in VIEWS)
+    view = alias or (lambda v: v.op.kind in VIEWS)
+    places = {v: i for i, v in enumerate(values)}
+
+    def is_view(v: Value) -> bool:
+        # The outputs of an op have memory of their own, but for pieces of what it read.
+        return view(v) and not (isinstance(v.op, Item) and not view(v.inputs[0]))
+
     last = last_uses(values, graph.roots, is_view)
     state = {v: graph.input(name) for name, v in graph.updates.items()}
     buffers: dict[Value, Buffer] = {}
     home: dict[Value, Value] = {}
     for i, v in enumerate(values):
-        if isinstance(v.op, Input | Const) or is_view(v):
+        if isinstance(v.op, Input | Const) or isinstance(v.type_, tuple) or is_view(v):
+            continue
+        if isinstance(v.op, Item):
+            home[v] = v
+            buffers[v] = Buffer(places[v.inputs[0]], last[v], v.type.nbytes(sizes))
             continue
         free = over is not None and over(v)
         if free and v in state and last.get(state[v], i) <= i:
@@ -185,7 +195,7 @@ def peak_memory(
             buffers[home[v]] = Buffer(old.first, last[v], old.size)
             continue
         home[v] = v
-        buffers[v] = Buffer(i, last[v], sum(t.nbytes(sizes) for t in v.types))
+        buffers[v] = Buffer(i, last[v], v.type.nbytes(sizes))
     return pack(list(buffers.values()))[1]
 
 
@@ -194,7 +204,7 @@ def elementwise(value: Value) -> bool:
     return isinstance(value.op, Unary | Binary | Not | Activation | ActivationGrad | Softmax | WriteSlice)
 
 
-VIEWS = frozenset({"Reshape", "Transpose", "BroadcastTo", "Slice", "Windows", "Item", "Split", "Flip"})
+VIEWS = frozenset({"Reshape", "Transpose", "BroadcastTo", "Slice", "Windows", "Item", "Split", "Flip", "After"})
 
 
 def id_bounds(graph: Graph) -> dict[str, int]:

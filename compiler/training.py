@@ -137,7 +137,8 @@ def optimize(params: list[Value], grads: list[Value], train: Train) -> tuple[lis
         grads = [
             g if on is None else Where()(on, g, constant(0.0, g.dtype)) for g, on in zip(grads, awake, strict=True)
         ]
-        norm = global_norm(grads)
+        # From the last layer to the first, as gradients are made: in this order the least is kept at a time.
+        norm = global_norm(grads[::-1])
         grads = _clipped(grads, norm, train)
         op = cast(Update, train.optimizer())
         for p, g, rate, on in zip(params, grads, names, awake, strict=True):

@@ -14,6 +14,7 @@ from types import FrameType
 import numpy as np
 
 from ..backends.base import Backend
+from ..backends.executable import sizes_of
 from ..compiler.build import build
 from ..compiler.initialisers import generator, initialise
 from ..compiler.ir import Array, DType, Graph, Value, input_of
@@ -21,6 +22,7 @@ from ..compiler.passes import Model, for_training
 from ..compiler.rewrite import with_precision
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import Time
+from ..compiler.spec.signatures import BATCH
 from ..compiler.training import AVERAGE, SHARE, Training, learning_rate, training
 from .ahead import Ahead
 from .averages import Average
@@ -29,6 +31,7 @@ from .checkpoints import Checkpoint, Position, Saver
 from .data import Fitted
 from .evaluation import Evaluator, as_json, earlier, metrics_of
 from .feeds import Feeds
+from .memory import budget_words, budgeted
 from .metrics import direction
 from .progress import Listener, Silent
 from .runs import Run
@@ -86,6 +89,8 @@ class Trainer:
         self.position = Position()
         self.best: dict[str, Array] = {}
         main, apply = self._optimised()
+        self.memory = budgeted(main, train, self._sizes(main), backend)
+        main = self.memory.graph if self.memory is not None else main
         first = initial_state([g for g in (main, apply) if g], train.seed)
         self.transfer = None if drawn else transferred(spec, {name: first[name] for name in self._held()})
         if self.transfer is not None:
@@ -115,6 +120,11 @@ class Trainer:
         self._interrupt: int | None = None
         self._measure()
         self._check_schedule()
+
+    def _sizes(self, graph: Graph) -> dict[str, int]:
+        """The sizes of a batch: as many rows as there are, their sequences as long as the longest."""
+        sizes = sizes_of({input_of(v).name: v.type for v in graph.by_role("data")}, self.rows)
+        return {**sizes, BATCH: min(self.train.batch, self.count)}
 
     def _optimised(self) -> tuple[Graph, Graph | None]:
         graphs = self.graphs
@@ -157,6 +167,8 @@ class Trainer:
         """Train to the end. Raises `TrainingError` and `Interrupted`."""
         position = self.position
         self.listener.start(self.spec.name, self.total, position.batches)
+        if self.memory is not None and not position.batches:
+            self.listener.note(budget_words(self.memory, min(self.train.batch, self.count)))
         if self.transfer is not None and not position.batches:
             self.listener.note(self.transfer.words)
         with self._signals():

@@ -198,6 +198,7 @@ def _binary() -> Iterator[Sample]:
 def _shape() -> Iterator[Sample]:
     yield from (s(shape.Reshape(t), f(2, 3, 4)) for t in ((24,), (6, 4), (2, 1, 12), (4, 3, 2)))
     yield s(shape.Reshape(()), f(1, 1))
+    yield s(shape.After(), f(2, 3), f(4))
     yield s(shape.Reshape((1, 1)), f())
     yield from (s(shape.Transpose(a), f(2, 3, 4)) for a in ((0, 1, 2), (2, 1, 0), (1, 2, 0)))
     yield s(shape.Transpose(()), f())

@@ -262,6 +262,7 @@ EMIT: dict[type[Op], Emit] = {
     s.Transpose: Emit("view", lambda w, v, a, out: f"{a[0]}.transpose({cast(s.Transpose, v.op).axes!r})"),
     s.BroadcastTo: Emit("view", lambda w, v, a, out: f"np.broadcast_to({a[0]}, {shape_text(v.shape)})"),
     s.Slice: Emit("view", _slice),
+    s.After: Emit("view", lambda w, v, a, out: a[0]),
     s.Pad: Emit("into", _pad),
     s.Concat: Emit("into", _concat),
     s.Split: Emit("view", _split),

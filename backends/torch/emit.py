@@ -370,6 +370,7 @@ EMIT: dict[type[Op], Write] = {
     s.Reshape: lambda w, v, a: f"{a[0]}.reshape({shape_text(v.shape)})",
     s.Transpose: _method("permute", lambda op: repr(op.axes)),
     s.BroadcastTo: lambda w, v, a: f"{a[0]}.expand({shape_text(v.shape)})",
+    s.After: lambda w, v, a: a[0],
     s.Slice: _slice, s.Concat: _concat, s.Iota: _iota, s.Size: _size,
     s.Pad: lambda w, v, a: pad_text(a[0], cast(s.Pad, v.op).pads, cast(s.Pad, v.op).value),
     s.Split: _call("torch.split", lambda op: f"{list(op.sizes)!r}, {op.axis}"),

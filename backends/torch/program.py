@@ -29,8 +29,8 @@ from .verified import Verified
 
 # Ops whose result may be a view of their first input.
 _VIEWS = (
-    shape.Reshape, shape.Transpose, shape.BroadcastTo, shape.Slice, shape.Split, shape.Pad, elementwise.Cast,
-    reduce.Sum, reduce.Mean, conv.Windows, Item,
+    shape.Reshape, shape.Transpose, shape.BroadcastTo, shape.Slice, shape.Split, shape.Pad, shape.After,
+    elementwise.Cast, reduce.Sum, reduce.Mean, conv.Windows, Item,
 )  # fmt: skip
 # Views whose numbers may share a place: nothing may be written into them.
 _OVERLAPPING = (shape.BroadcastTo, conv.Windows)

@@ -231,6 +231,19 @@ class Iota(Op):
         return []
 
 
+class After(Op):
+    """x, for what is to be computed again after `when` is known: it is not taken for what was computed of x before."""
+
+    def type(self, x: Type, when: Type) -> Type:
+        return x
+
+    def decompose(self, x: Value, when: Value) -> Value:
+        return x
+
+    def vjp(self, g: Value, y: Value, x: Value, when: Value) -> Grads:
+        return [g, None]
+
+
 def reshape(x: Value, shape: Shape) -> Value:
     return x if x.shape == tuple(shape) else Reshape(tuple(shape))(x)
 

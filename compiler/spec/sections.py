@@ -74,6 +74,22 @@ class TimeKind(Kind):
         return {"type": "string", "pattern": rf"^\d+(\.\d+)?\s*({'|'.join(self.units)})$"}
 
 
+_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG])(i?)B")
+
+
+class MemoryKind(Kind):
+    words: str = "an amount of memory such as `512MB` or `1.5GiB`"
+
+    def accept(self, node: Node, context: Context) -> Any:
+        match = _BYTES.fullmatch(node.data) if isinstance(node.data, str) else None
+        if match is None or len(match[1]) > 12 or float(match[1]) == 0:
+            return context.wrong(self, node)
+        return int(float(match[1]) * (1024 if match[3] else 1000) ** (1 + "KMG".index(match[2])))
+
+    def schema(self) -> Schema:
+        return {"type": "string", "pattern": r"^\d+(\.\d+)?\s*[KMG]i?B$"}
+
+
 class SourceKind(Kind):
     """`csv:people.csv`: a source's name, a colon, and what it reads."""
 
@@ -111,6 +127,7 @@ class Source(Struct):
 # A field's encoding: numbers, where it names none and no key tells.
 FIELD = TaggedKind(ENCODERS, "encode", "numbers", {"sample": "negatives"})
 
+Memory = Annotated[Any, As(MemoryKind())]
 Duration = Annotated[Any, As(TimeKind(("ep", "ba", "sec")))]
 Warmup = Annotated[Any, As(TimeKind(("ep", "ba", "%")))]
 Every = Annotated[Any, As(TimeKind(("ep", "ba")))]
@@ -250,6 +267,8 @@ class Train(Section):
     seed: what weights, order and dropout are drawn from.
     precision: `bf16` has products, forward and backward, and what follows them in bfloat16 (Kalamkar et al., 2019);
         weights, losses and updates stay in float32.
+    memory: the most that a step may keep of activations and gradients, as `512MB`; what the backward pass reads is
+        computed again instead (Chen et al., 2016), as little of it as is enough.
     evaluate_every: how often the validation split is evaluated.
     early_stopping: when to stop before the end.
     checkpoint: when training is saved, to be resumed.
@@ -274,6 +293,7 @@ class Train(Section):
     buckets: list[Positive] | None = None
     seed: int = 0
     precision: Literal["f32", "bf16"] = "f32"
+    memory: Memory | None = None
     evaluate_every: Every = Time(1, "ep")
     early_stopping: EarlyStopping | None = None
     checkpoint: Checkpoint = Checkpoint()

@@ -251,6 +251,7 @@ COUNTERPARTS: dict[str, Callable[..., Any]] = {
     "GlobalNorm": lambda op, *x: torch.linalg.vector_norm(torch.cat([t.reshape(-1) for t in x])),
     "WriteSlice": lambda op, x, new, index: x.index_copy(op.axis, index.reshape(1), new),
     "Dropout": dropout,
+    "After": lambda op, x, when: x,
     "Rounded": lambda op, x: x.to(torch.bfloat16).to(x.dtype),
     "Normal": lambda op, a, b: torch.sqrt(-2 * torch.log1p(-a)) * torch.cos(2 * torch.pi * b),
 }  # fmt: skip
