@@ -46,7 +46,7 @@ def _machine(count: int) -> Machine:
 
 
 # Where the BLAS of PyTorch, Intel's, uses half of what vectors of 512 bits can do, and oneDNN all of it.
-PACKED_ON_AMD = {"conv": 2.4e6, "linear": 1e6}
+PACKED_ON_AMD = {"conv": 2.4e6, "linear": 1e6, "product": 4e6}
 
 
 def _supposed(count: int) -> Machine:

@@ -13,6 +13,7 @@ from .ops.ctc import Ctc
 from .ops.elementwise import Binary, Maximum, Not, Unary, Where
 from .ops.linalg import Gather, WriteSlice
 from .ops.losses import CrossEntropy, Focal
+from .ops.optim import Update
 from .ops.reduce import Softmax
 from .structs import Struct
 
@@ -164,7 +165,8 @@ def peak_memory(
     """The bytes of activations that a run needs at most at one time, by liveness.
 
     Inputs, state and constants are not counted, and values that are views of others neither. Where `over` says so, a
-    value may be written over an input of its type, or over the state that it updates, which nothing reads after it.
+    value may be written over an input of its type, or over the state that it updates, which nothing reads after it;
+    optimizers then update in place, and the gradients of all parameters lie side by side.
     """
     values = order(graph.roots)
     view = alias or (lambda v: v.op.kind in VIEWS)
@@ -182,6 +184,8 @@ def peak_memory(
         if isinstance(v.op, Input | Const) or isinstance(v.type_, tuple) or is_view(v):
             continue
         if isinstance(v.op, Item):
+            if isinstance(v.inputs[0].op, Update) and over is not None:
+                continue  # over the state that it updates
             home[v] = v
             buffers[v] = Buffer(places[v.inputs[0]], last[v], v.type.nbytes(sizes))
             continue
@@ -196,6 +200,11 @@ def peak_memory(
             continue
         home[v] = v
         buffers[v] = Buffer(i, last[v], v.type.nbytes(sizes))
+    if over is not None:
+        # The gradients of all parameters lie side by side, from the first that is made.
+        made = dict.fromkeys(home[v.inputs[1]] for v in values if isinstance(v.op, Update) and v.inputs[1] in home)
+        first = min((buffers[v].first for v in made), default=0)
+        buffers |= {v: Buffer(first, buffers[v].last, buffers[v].size) for v in made}
     return pack(list(buffers.values()))[1]
 
 

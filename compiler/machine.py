@@ -38,7 +38,8 @@ class Machine(Struct):
     op, call: the seconds that an op, and a call of a whole graph, take besides their work, by backend.
     spread: the seconds of work on one thread from which an op gains by being spread over the others, by backend: how
         long threads take to wake up is their library's affair.
-    packed: the FLOPs from which kernels that read weights in a layout of their own are a gain, by kind of op.
+    packed: the FLOPs from which kernels with layouts of their own are a gain, by kind of op; those of a `product` are
+        made anew each time.
     about: what the figures hold for: processor, versions.
     """
 
@@ -69,7 +70,7 @@ CORE = Rates(
 OP = {"numpy": 1.5e-6, "torch": 3e-6, "onnx": 2e-6}
 CALL = {"numpy": 5e-6, "torch": 15e-6, "onnx": 15e-6}
 SPREAD = {"numpy": 40e-6, "torch": 40e-6, "onnx": 40e-6}
-PACKED: dict[str, float] = {"conv": 8e6, "linear": 100e6}
+PACKED: dict[str, float] = {"conv": 8e6, "linear": 100e6, "product": 1e15}
 
 
 def default_machine(threads: int) -> Machine:

@@ -117,14 +117,19 @@ class Trial:
         others = [self._ready([s for s in self.steps if s != step]) for step in self.steps]
         before, *without = self.seconds([whole, *others])
         gaining = [s for s, time in zip(self.steps, without, strict=True) if time >= (1 - GAIN) * before]
-        if self.error(self._ready(gaining)) <= bound:
-            return tuple(gaining)
-        left = self.errors_without(gaining)
-        for step in sorted(gaining, key=left.__getitem__):
-            gaining.remove(step)
-            if self.error(self._ready(gaining)) <= bound:
+        return self.within(bound, gaining)
+
+    def within(self, bound: float, steps: Sequence[str]) -> tuple[str, ...]:
+        """These steps, but for those that err the most where all together err too much."""
+        kept = list(steps)
+        if self.error(self._ready(kept)) <= bound:
+            return tuple(kept)
+        left = self.errors_without(kept)
+        for step in sorted(kept, key=left.__getitem__):
+            kept.remove(step)
+            if self.error(self._ready(kept)) <= bound:
                 break
-        return tuple(gaining)
+        return tuple(kept)
 
     def tried(self, steps: tuple[str, ...], faster: bool = False) -> Tried:
         """What these steps in bfloat16 come to; none of them, where that is to be `faster` and is not."""

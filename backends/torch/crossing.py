@@ -17,10 +17,13 @@ from .packed import channels_last
 COLUMNS, CHANNELS = 256, 32
 ROWS = (1, 4, 16, 64, 256, 1024, 4096)
 SPREAD = (2, 4, 8, 16, 32, 64, 128, 256)
+SQUARES = (32, 64, 128, 256, 512)
 SIDES = (2, 4, 8, 16, 32, 64)
 
 # What threads must gain.
 GAIN = 1.1
+# What packed kernels may take, of the time of others: where they also do what follows, they need not be faster.
+SLACK = {"linear": 1.05, "conv": 1.05, "product": 0.8}
 
 # FLOPs, and a call of either kernel.
 Pair = tuple[float, Callable[[], object], Callable[[], object]]
@@ -29,7 +32,8 @@ Pair = tuple[float, Callable[[], object], Callable[[], object]]
 def crossings(seconds: float) -> dict[str, float]:
     """By kind of op, the FLOPs from which packed weights are faster, here and at all larger sizes that were tried."""
     with torch.inference_mode():
-        return {"linear": _crossing(_products(), seconds), "conv": _crossing(_convolutions(), seconds)}
+        kinds = {"linear": _linears(), "product": _products(), "conv": _convolutions()}
+        return {kind: _crossing(pairs, seconds, SLACK[kind]) for kind, pairs in kinds.items()}
 
 
 def spread(seconds: float, threads: int) -> float | None:
@@ -51,20 +55,30 @@ def spread(seconds: float, threads: int) -> float | None:
     return alone
 
 
-def _crossing(pairs: Iterator[Pair], seconds: float) -> float:
+def _crossing(pairs: Iterator[Pair], seconds: float, slack: float) -> float:
     found, before = math.nan, 0.0
     for flops, plain, packed in pairs:
-        gains = min(repeat(packed, seconds / 2, least=3)) < min(repeat(plain, seconds / 2, least=3))
+        gains = min(repeat(packed, seconds / 2, least=3)) < slack * min(repeat(plain, seconds / 2, least=3))
         if not gains:
             found = math.nan
         elif math.isnan(found):
             # between the last size at which it was none, and this one
-            found = math.sqrt(before * flops) if before else flops
+            found = math.sqrt(max(before, flops / 4) * flops)
         before = flops
-    return 10 * before if math.isnan(found) else found
+    return 1e15 if math.isnan(found) else found
 
 
 def _products() -> Iterator[Pair]:
+    for side in SQUARES:
+        x, y = torch.rand(side, side), torch.rand(side, side)
+        yield (
+            2.0 * side**3,
+            lambda x=x, y=y: torch.mm(x, y),  # type: ignore[misc]
+            lambda x=x, y=y: torch.ops.mkldnn._linear_pointwise(x, y.t(), None, "none", [], ""),  # type: ignore[misc]
+        )
+
+
+def _linears() -> Iterator[Pair]:
     weight, bias = torch.rand(COLUMNS, COLUMNS), torch.rand(COLUMNS)
     for rows in ROWS:
         x = torch.rand(rows, COLUMNS)

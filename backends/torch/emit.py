@@ -5,6 +5,7 @@ No autograd: gradients come from the graph, and call aten's backward kernels whe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -114,6 +115,9 @@ def _linear_weight_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     g, x = a
     if v.inputs[0].rank > 2:
         g, x = f"{g}.reshape(-1, {v.shape[0]})", f"{x}.reshape(-1, {v.shape[1]})"
+    rows = math.prod(d for d in v.inputs[0].shape[:-1] if isinstance(d, int))
+    if isinstance(w, packed.Packing) and packed.by_onednn(v, rows):
+        return packed.product(f"{g}.t()", f"{x}.t()")
     return f"{g}.t() @ {x}"
 
 
@@ -176,7 +180,16 @@ def _conv(w: Writer, v: Value, a: Sequence[str]) -> str:
 def _linear(w: Writer, v: Value, a: Sequence[str]) -> str:
     if isinstance(w, packed.Packing) and (packed.packs_linear(v) or packed.is_plain(v)):
         return packed.linear(w, v, a)
+    if isinstance(w, packed.Packing) and v.rank > 1 and packed.by_onednn(v, v.inputs[1].shape[1]):
+        return packed.product(*a)
     return f"F.linear({', '.join(a)})"
+
+
+def _matmul(w: Writer, v: Value, a: Sequence[str]) -> str:
+    x, y = v.inputs
+    if isinstance(w, packed.Packing) and x.rank > 1 and y.rank == 2 and packed.by_onednn(v, y.shape[0]):
+        return packed.product(a[0], f"{a[1]}.t()")
+    return f"{a[0]} @ {a[1]}"
 
 
 def _fused(write: Callable[[packed.Packing, Value, Sequence[str]], str]) -> Write:
@@ -380,7 +393,7 @@ EMIT: dict[type[Op], Write] = {
     r.Softmax: _call("torch.softmax", _axis), r.LogSoftmax: _call("torch.log_softmax", _axis),
     r.SoftmaxGrad: _softmax_grad("_softmax_backward_data"),
     r.LogSoftmaxGrad: _softmax_grad("_log_softmax_backward_data"),
-    lin.MatMul: _infix("@"), lin.Linear: _linear, lin.LinearWeightGrad: _linear_weight_grad,
+    lin.MatMul: _matmul, lin.Linear: _linear, lin.LinearWeightGrad: _linear_weight_grad,
     lin.Gather: _gather, lin.ScatterAdd: _scatter_add, lin.WriteSlice: _write_slice,
     c.Windows: _windows, c.Fold: _fold, c.Conv: _conv, c.ConvInputGrad: _conv_grad, c.ConvWeightGrad: _conv_grad,
     c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool, c.AvgPoolGrad: _avg_pool_grad,
@@ -411,7 +424,7 @@ BFLOAT16 = (
     act.HardSigmoid, act.HardSwish, act.Mish, r.Mean, lin.MatMul, lin.Linear, c.Conv, c.MaxPool, c.AvgPool,
     fused.FusedConv, fused.FusedLinear, attention.Attention, norm.LayerNorm, norm.GroupNorm, norm.BatchNorm,
     r.Sum, r.Softmax, r.SoftmaxGrad, lin.LinearWeightGrad, c.ConvInputGrad, c.ConvWeightGrad, c.MaxPoolGrad,
-    c.AvgPoolGrad, act.ReluGrad, act.GeluGrad, act.SiluGrad,
+    norm.BatchNormTrain, norm.BatchNormGrad, c.AvgPoolGrad, act.ReluGrad, act.GeluGrad, act.SiluGrad,
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ...compiler.ir import Const, DType, Value
+from ...compiler.ir import Const, Dim, DType, Value
 from ...compiler.ops.conv import Conv
 from ...compiler.ops.fused import FusedConv, FusedLinear, is_zero
 from ...compiler.ops.linalg import Linear
@@ -188,6 +188,16 @@ def linear(w: Packing, v: Value, a: Sequence[str]) -> str:
     if activation:
         return f"torch._addmm_activation({bias}, {a[0]}, {plain}{_ADDMM[activation]})"
     return f"torch.addmm({bias}, {a[0]}, {plain})" if bias else f"torch.mm({a[0]}, {plain})"
+
+
+def by_onednn(v: Value, depth: Dim) -> bool:
+    """Whether a product of matrices that change is oneDNN's: it is where the BLAS of PyTorch is slow."""
+    return v.dtype is DType.f32 and not v.type.names and isinstance(depth, int) and _pays("product", v, depth)
+
+
+def product(x: str, weight: str, bias: str | None = None) -> str:
+    """x weightᵀ + bias, by oneDNN."""
+    return f"torch.ops.mkldnn._linear_pointwise({x}, {weight}, {bias}, 'none', [], '')"
 
 
 def is_plain(v: Value) -> bool:

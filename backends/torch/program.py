@@ -39,7 +39,7 @@ _OVERLAPPING = (shape.BroadcastTo, conv.Windows)
 def tensor_of(array: Array) -> torch.Tensor:
     """The array as a tensor, without a copy where torch can read it as it is."""
     plain = np.asarray(array, order="C")
-    if plain.dtype.name == "bfloat16":  # which PyTorch reads from no array
+    if plain.dtype.kind == "V":  # bfloat16, which PyTorch reads from no array
         return tensor_of(plain.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(plain if plain.flags.writeable else plain.copy())
 
@@ -257,7 +257,8 @@ def _lay_out(v: Value, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _held(v: Value, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """The tensor of a value that is state."""
+    """The tensor of a value that is state, be it in another precision."""
+    v = v.inputs[0] if isinstance(v.op, elementwise.Cast) else v
     return tensors.get(v.op.name) if isinstance(v.op, Input) else None
 
 

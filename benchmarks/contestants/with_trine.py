@@ -14,17 +14,22 @@ from .. import fitting
 from ..workloads import SPECS, Workload
 from . import Step
 
+# How far results in bfloat16 may be off, of the largest: as `precision: auto` has it.
+BOUND = 1e-2
+
 
 def infer(workload: Workload, backend: str, precision: str = "f32") -> Step:
     from trine.backends.base import load
     from trine.compiler.passes import Decided, freeze
     from trine.compiler.passes import precision as passes
     from trine.runtime.model import inference_model
+    from trine.runtime.trial import Trial
 
     runner, feeds = load(backend), {"x": workload.feeds()["x"]}
     model, _ = inference_model(workload.spec(), workload.weights())
     if precision == "bf16":
-        model = passes.precision(model, Decided(tuple(passes.steps_of(model.graph))))
+        trial = Trial(workload.spec(), workload.weights(), feeds)
+        model = passes.precision(model, Decided(trial.within(BOUND, trial.steps)))
     run = runner.compile(freeze(model), runner.state({}))
     return lambda: run(feeds)["logits"]
 

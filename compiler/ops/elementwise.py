@@ -333,6 +333,11 @@ class Cast(Op):
         return [Cast(x.dtype)(g) if x.dtype.floating else None]
 
 
+def in_type(dtype: DType, x: Value) -> Value:
+    """x in an element type: itself where it has it."""
+    return x if x.dtype is dtype else Cast(dtype)(x)
+
+
 class Rounded(Op):
     """The nearest numbers that a shorter element type has, in the type of x; of two as near, the even one."""
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from ..ir import Grads, IRError, Op, Type, Value, constant
-from .elementwise import Cast, Less, Maximum, Not, Sqrt, floating
+from ..ir import DType, Grads, IRError, Op, Type, Value, constant
+from .elementwise import Cast, Less, Maximum, Not, Sqrt, floating, in_type
 from .reduce import Mean, Sum, count, sum_to
 from .shape import reshape, zeros_like
 
 
 def _columns(name: str, x: Type, *vectors: Type) -> None:
-    """Check that per-channel vectors fit the channels (axis 1) of x."""
+    """Check that per-channel vectors fit the channels (axis 1) of x; those of bfloat16 may be in float32."""
+    known = (DType.bf16, DType.f32) if x.dtype is DType.bf16 else (x.dtype,)
     for v in vectors:
-        if x.rank < 2 or v.shape != (x.shape[1],) or v.dtype != x.dtype:
+        if x.rank < 2 or v.shape != (x.shape[1],) or v.dtype not in known:
             raise IRError(f"{name}: {v} does not fit the channels of {x}")
 
 
@@ -47,17 +48,20 @@ class BatchNormTrain(Op):
         return floating("BatchNormTrain", x), scale, scale
 
     def decompose(self, x: Value, scale: Value, shift: Value) -> tuple[Value, ...]:
-        axes = self._axes(x)
+        axes, dtype = self._axes(x), x.dtype
+        x = in_type(scale.dtype, x)
         mean = Mean(axes)(x)
         centred = x - mean
         var = Mean(axes)(centred * centred)
         y = centred / Sqrt()(var + self.eps) * _spread(scale, x) + _spread(shift, x)
-        return y, reshape(mean, scale.shape), reshape(var, scale.shape)
+        return in_type(dtype, y), reshape(mean, scale.shape), reshape(var, scale.shape)
 
     def vjp(self, g: tuple[Value | None, ...], y: Value, x: Value, scale: Value, shift: Value) -> Grads:
         gy, gmean, gvar = g[0] if g[0] is not None else zeros_like(x), g[1], g[2]
         _, mean, var = y.items()
         gx, gscale, gshift = BatchNormGrad(self.eps)(gy, x, scale, mean, var).items()
+        if (gmean is not None or gvar is not None) and scale.dtype is not x.dtype:
+            raise IRError("BatchNormTrain: statistics of bfloat16 have no gradients of their own")
         n = count(x, self._axes(x))
         if gmean is not None:
             gx = gx + _spread(gmean, x) / n
@@ -82,12 +86,13 @@ class BatchNormGrad(Op):
         return floating("BatchNormGrad", x), scale, scale
 
     def decompose(self, g: Value, x: Value, scale: Value, mean: Value, var: Value) -> tuple[Value, ...]:
-        axes = BatchNormTrain._axes(x)
+        axes, dtype = BatchNormTrain._axes(x), x.dtype
+        g, x = in_type(scale.dtype, g), in_type(scale.dtype, x)
         inverse = constant(1.0, x.dtype) / Sqrt()(_spread(var, x) + self.eps)
         normal = (x - _spread(mean, x)) * inverse
         gscale, gshift = Sum(axes)(g * normal), Sum(axes)(g)
         gx = (g - (gshift + normal * gscale) / count(x, axes)) * (inverse * _spread(scale, x))
-        return gx, reshape(gscale, scale.shape), reshape(gshift, scale.shape)
+        return in_type(dtype, gx), reshape(gscale, scale.shape), reshape(gshift, scale.shape)
 
 
 class LayerNorm(Op):

@@ -32,6 +32,8 @@ FOLLOWING = (
     act.LeakyRelu, act.Elu, act.HardSigmoid, act.HardSwish, act.Mish, MaxPool, AvgPool, Mean, resize.Resize,
     norm.LayerNorm, norm.RmsNorm, norm.GroupNorm, norm.BatchNorm,
 )  # fmt: skip
+# Of these the first input alone: per-channel vectors, and the statistics that come out, stay in float32.
+STATISTICS = (norm.BatchNormTrain,)
 # What belongs to no step of the network.
 OUTSIDE = "loss"
 
@@ -90,18 +92,18 @@ def in_bfloat16(graph: Graph, steps: Collection[str]) -> Graph:
     for v in order(graph.roots):
         memo[v] = v if isinstance(v.op, Input | Const) else _converted(v, memo, steps)
     for v in graph.roots:
-        memo[v] = _in(v.dtype, single(memo[v]))
+        memo[v] = e.in_type(v.dtype, single(memo[v]))
     return with_roots(graph, memo)
 
 
 def _converted(v: Value, memo: Mapping[Value, Replacement], steps: Collection[str]) -> Value:
     inputs = tuple([single(memo[x]) for x in v.inputs])
     if not isinstance(v.op, Item) and all(t.dtype is DType.f32 for t in v.types):
-        dtype = DType.bf16 if _is_narrow(v, inputs, steps) else DType.f32
+        narrow = (len(inputs) if not isinstance(v.op, STATISTICS) else 1) if _is_narrow(v, inputs, steps) else 0
         with origin(v.origin):
-            inputs = tuple([_in(dtype, x) if x.dtype in (DType.f32, DType.bf16) else x for x in inputs])
+            inputs = tuple([_floating(DType.bf16 if i < narrow else DType.f32, x) for i, x in enumerate(inputs)])
     elif not isinstance(v.op, Item):
-        inputs = tuple([_in(old.dtype, x) for old, x in zip(v.inputs, inputs, strict=True)])
+        inputs = tuple([e.in_type(old.dtype, x) for old, x in zip(v.inputs, inputs, strict=True)])
     if inputs == v.inputs:
         return v
     with origin(v.origin):
@@ -112,11 +114,11 @@ def _is_narrow(v: Value, inputs: Collection[Value], steps: Collection[str]) -> b
     step = v.origin.step if v.origin is not None else ""
     if isinstance(v.op, PRODUCTS):
         return step in steps
-    return isinstance(v.op, FOLLOWING) and step != OUTSIDE and any(x.dtype is DType.bf16 for x in inputs)
+    return isinstance(v.op, FOLLOWING + STATISTICS) and step != OUTSIDE and any(x.dtype is DType.bf16 for x in inputs)
 
 
-def _in(dtype: DType, x: Value) -> Value:
-    return x if x.dtype is dtype else e.Cast(dtype)(x)
+def _floating(dtype: DType, x: Value) -> Value:
+    return e.in_type(dtype, x) if x.dtype in (DType.f32, DType.bf16) else x
 
 
 def touches_bfloat16(value: Value) -> bool:
@@ -148,8 +150,8 @@ def _widened(v: Value, native: Callable[[Value], bool]) -> Replacement:
             return v
         y = _in_float32(v.op)(*map(_wide, v.inputs))
         if not isinstance(v.type_, tuple):
-            return _in(v.dtype, y)
-        return tuple(_in(t.dtype, part) for t, part in zip(v.types, y.items(), strict=True))
+            return e.in_type(v.dtype, y)
+        return tuple(e.in_type(t.dtype, part) for t, part in zip(v.types, y.items(), strict=True))
 
 
 def _wide(x: Value) -> Value:

@@ -19,6 +19,7 @@ from trine.compiler.ir import DType, Graph, Input, Origin, Type, origin
 from trine.compiler.ops.activations import Relu
 from trine.compiler.ops.elementwise import Cast
 from trine.compiler.ops.linalg import Linear
+from trine.compiler.ops.norm import BatchNormGrad, BatchNormTrain
 from trine.compiler.ops.reduce import Softmax
 from trine.compiler.passes import Decided, freeze
 from trine.compiler.passes.precision import in_bfloat16, precision, steps_of, touches_bfloat16, widened
@@ -38,9 +39,10 @@ NEIGHBOURS = 2.0**-7
 
 
 def narrow(sample: Sample) -> tuple[Graph, dict[str, np.ndarray]]:
-    """The op between casts: float32 in and out, bfloat16 inside."""
+    """The op between casts: float32 in and out, bfloat16 inside, but for statistics and what goes with them."""
     graph, feeds = sample.graph(DType.f32)
-    holes = [Cast(DType.bf16)(v) if v.dtype is DType.f32 else v for v in graph.inputs]
+    wide = isinstance(sample.op, BatchNormTrain | BatchNormGrad)
+    holes = [v if v.dtype is not DType.f32 or (wide and v.rank == 1) else Cast(DType.bf16)(v) for v in graph.inputs]
     value = sample.op(*holes)
     parts = [value] if isinstance(value.type_, Type) else value.items()
     outputs = {f"y{i}": Cast(DType.f32)(v) if v.dtype is DType.bf16 else v for i, v in enumerate(parts)}

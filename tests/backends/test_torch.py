@@ -20,6 +20,7 @@ from trine.backends.executable import lower
 from trine.backends.torch import BACKEND, Program, TorchBackend, _kept, packed, with_options
 from trine.backends.torch.emit import native
 from trine.backends.torch.export import module_source
+from trine.compiler.autodiff import grad
 from trine.compiler.build import build
 from trine.compiler.initialisers import initialise
 from trine.compiler.ir import DType, Graph, Input, Origin, Type, Value, constant, evaluate, input_of, origin
@@ -33,7 +34,7 @@ from trine.compiler.ops.optim import Adam, Sgd, Update
 from trine.compiler.ops.recurrent import Lstm, LstmGrad
 from trine.compiler.ops.reduce import Mean, OneHot, Sum
 from trine.compiler.ops.resize import Resize
-from trine.compiler.ops.shape import Flip, Reshape, Slice, Transpose
+from trine.compiler.ops.shape import Flip, Reshape, Slice, Transpose, reshape
 from trine.compiler.passes import Model, for_inference, freeze
 from trine.compiler.spec.reader import read_string
 from trine.runtime.profile import subject
@@ -479,7 +480,7 @@ def test_the_nearest_place_is_exact(before: int, size: int) -> None:
 
 def frozen(text: str, batch: int, monkeypatch: pytest.MonkeyPatch, least: int) -> tuple[Any, dict[str, Array], str]:
     """A spec's frozen network on PyTorch, what it is fed, and its source, oneDNN called from `least` operations on."""
-    machine = replace(default_machine(1), packed={"conv": least, "linear": least})
+    machine = replace(default_machine(1), packed={"conv": least, "linear": least, "product": 1e15})
     monkeypatch.setattr(packed, "this_machine", lambda: machine)
     spec = read_string(text, "frozen.yaml")
     graph = build(spec).graph
@@ -497,11 +498,28 @@ def frozen(text: str, batch: int, monkeypatch: pytest.MonkeyPatch, least: int) -
 
 def test_where_packed_weights_are_a_gain_is_measured() -> None:
     found = BACKEND.measured(1e-3, 2)
-    assert found.packed.keys() == {"linear", "conv"}
-    assert all(0 < flops < 1e11 for flops in found.packed.values())
+    assert found.packed.keys() == {"linear", "conv", "product"}
+    assert all(0 < flops <= 1e15 for flops in found.packed.values())
     assert found.spread is not None
     assert 0 < found.spread < 1
     assert BACKEND.measured(1e-3, 1).spread is None
+
+
+@pytest.mark.parametrize("shapes", [((6, 5), (4, 5)), ((2, 3, 5), (4, 5))])
+def test_products_that_change_by_onednn(shapes: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward, and both gradients, as by BLAS."""
+    machine = replace(default_machine(1), packed={"conv": 1.0, "linear": 1.0, "product": 1.0})
+    monkeypatch.setattr(packed, "this_machine", lambda: machine)
+    x, w, b = (Input(n, Type(s))() for n, s in zip("xwb", (*shapes, (4,)), strict=True))
+    y = Linear()(x, w, b)
+    graph = grad(Graph("g", (x, w, b), {"y": reshape(Sum(tuple(range(y.rank)))(y * y), ())}), "y", ["x", "w", "b"])
+    rng = np.random.default_rng(0)
+    feeds = {input_of(v).name: rng.standard_normal(v.shape).astype(np.float32) for v in graph.inputs}
+    lowered = lower(graph, {}, _kept, "torch")
+    assert Program(lowered).source.count("_linear_pointwise") == 3
+    found = BACKEND.compile(graph, BACKEND.state({}))(feeds)
+    for name, wanted in zip(graph.outputs, evaluate(graph.outputs.values(), feeds), strict=True):
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-5)
 
 
 RESIDUAL = """
