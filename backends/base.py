@@ -11,7 +11,7 @@ from typing import Protocol
 from ..compiler.ir import Array, Graph, Value
 from ..compiler.passes import Model
 from ..compiler.structs import Struct
-from . import threads
+from . import pages, threads
 from .profiling import Segment
 
 NAMES = ("numpy", "torch", "onnx")
@@ -90,5 +90,6 @@ def load(text: str) -> Backend:
             f"the backend `{name}` needs the package `{error.name}`: pip install 'trine[{name}]'"
         ) from error
     threads.loaded(name)
+    pages.keep()
     backend: Backend = module.with_options(options) if options else module.BACKEND
     return backend
