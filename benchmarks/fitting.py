@@ -11,7 +11,7 @@ DECODED = 120
 # An epoch is so many steps of 32 rows, and the time of so many epochs more is measured.
 STEPS = 200
 ROWS = {"train": 32 * STEPS, "valid": 1280}
-MORE_EPOCHS = 9
+MORE_EPOCHS = 29
 
 
 def rows(split: str) -> Arrays:
