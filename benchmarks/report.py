@@ -52,6 +52,8 @@ The median call, and in brackets how many times as fast as torch eager that is; 
 SCALING = """\
 A training step of encoders, one size of which is changed at a time, and the power of the FLOPs with which time and the
 growth of the process at its largest go up. Above 1, they grow faster than the arithmetic.
+
+![Time and memory of a training step against its FLOPs](scaling.svg)
 """
 
 
