@@ -96,7 +96,7 @@ def _profiled(
 ) -> dict[str, object]:
     from ..files import write_atomically
     from ..runtime.choice import choose
-    from ..runtime.profile import check_sizes, profile, subject
+    from ..runtime.profile import PREDICTING, TRAINING, check_sizes, profile, subject
     from ..runtime.profile_picture import picture as drawn
     from ..runtime.session import open_source
     from ..views import profile_lines, profile_table
@@ -106,7 +106,7 @@ def _profiled(
     check_sizes(spec, sizes)
     what = subject(spec, opened.weights, training, batch, sizes, opened.decided)
     runner = told_backend(backend, lambda: choose(what))
-    found = profile(spec, what, runner, "training" if training else "predicting")
+    found = profile(spec, what, runner, TRAINING if training else PREDICTING)
     if picture is not None:
         write_atomically(picture, drawn(found).encode())
     if not as_json:

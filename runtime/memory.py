@@ -22,13 +22,9 @@ def peak(graph: Graph, sizes: Mapping[str, int], backend: Backend) -> int:
     return peak_memory(lowered, sizes, over=elementwise if backend.name == "numpy" else None)
 
 
-def budgeted(graph: Graph, train: Train, sizes: Mapping[str, int], backend: Backend) -> Budgeted | None:
-    """A step of training that keeps no more than `train.memory`; `None` where that says nothing.
-
-    Raises `UsageError` where there is no such step.
-    """
-    if train.memory is None:
-        return None
+def budgeted(graph: Graph, train: Train, sizes: Mapping[str, int], backend: Backend) -> Budgeted:
+    """A step of training that keeps no more than `train.memory`; raises `UsageError` where there is none."""
+    assert train.memory is not None
     try:
         return within(graph, train.memory, sizes, lambda found: peak(found, sizes, backend))
     except OverBudget as error:

@@ -24,6 +24,7 @@ from ..compiler.spec.reader import Spec
 from ..compiler.spec.signatures import BATCH
 from ..compiler.structs import Struct
 from ..compiler.training import training
+from .memory import budgeted
 from .model import inference_model
 from .specs import UsageError
 from .trainer import initial_state
@@ -32,6 +33,8 @@ from .trainer import initial_state
 LENGTH = 64
 # Rows of a batch where the spec does not say.
 ROWS = 32
+# What is profiled.
+TRAINING, PREDICTING = "training", "predicting"
 # How long the whole call, and its parts, are looked at.
 SECONDS = 0.5
 
@@ -192,6 +195,9 @@ class Profile(Struct):
 def profile(spec: Spec, what: Subject, backend: str, task: str, seconds: float = SECONDS) -> Profile:
     """Time a graph's whole call, and each step of its spec; raises `BackendError`."""
     runner, machine = load(backend), this_machine()
+    train = spec.sections.train
+    if task == TRAINING and train is not None and train.memory is not None:
+        what = replace(what, graph=budgeted(what.graph, train, what.sizes, runner).graph)
     graph = lowered(what, runner)
     count = threads_for(graph, machine, runner.name)
     with owner(runner.name, count):

@@ -89,8 +89,8 @@ class Trainer:
         self.position = Position()
         self.best: dict[str, Array] = {}
         main, apply = self._optimised()
-        self.memory = budgeted(main, train, self._sizes(main), backend)
-        main = self.memory.graph if self.memory is not None else main
+        self.memory = None if train.memory is None else budgeted(main, train, self._sizes(main), backend)
+        main = main if self.memory is None else self.memory.graph
         first = initial_state([g for g in (main, apply) if g], train.seed)
         self.transfer = None if drawn else transferred(spec, {name: first[name] for name in self._held()})
         if self.transfer is not None:

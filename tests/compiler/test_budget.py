@@ -14,7 +14,8 @@ from trine.compiler.ir import Graph
 from trine.compiler.ops.shape import After
 from trine.compiler.passes.budget import DEAR, OverBudget, within
 from trine.runtime.memory import peak
-from trine.runtime.profile import Subject, subject
+from trine.runtime.profile import TRAINING, Subject, subject
+from trine.runtime.profile import profile as profiled
 from trine.runtime.session import prepare
 from trine.runtime.specs import UsageError, open_spec
 
@@ -124,3 +125,9 @@ def test_a_run_says_what_its_budget_costs(tmp_path: Path, capsys: pytest.Capture
     plain = train(open_spec("zoo:vision/digits-cnn", ["train.epochs=1"]))
     for split, metrics in plain.metrics.items():
         assert with_budget.metrics[split] == pytest.approx(metrics, rel=1e-3)
+
+
+def test_a_profile_is_that_of_the_step_within_its_budget() -> None:
+    spec, _ = prepare(open_spec("zoo:vision/digits-cnn", ["train.memory=1KB"]))
+    with pytest.raises(UsageError, match="`memory` allows 1000 B"):
+        profiled(spec, subject(spec, {}, train=True, batch=32), "numpy", TRAINING, seconds=0.01)
