@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .compiler.analysis import costs, parameters, peak_memory
+from .compiler.analysis import costs, parameters
 from .compiler.build import Applied, Network
 from .compiler.ir import Graph, Input, Value, input_of
 from .compiler.machine import Machine, Priced, bytes_text, time_text
@@ -341,17 +341,17 @@ def _change(before: int, after: int) -> str:
     return f"{after:,}" if before == after else f"{before:,} → {after:,}"
 
 
-def memory_line(graph: Graph, batch: int, lowered: Graph, over: Callable[[Value], bool] | None = None) -> str:
+def memory_line(graph: Graph, batch: int, activations: Callable[[], int]) -> str:
     """How much memory a run needs, where all sizes are known: its weights, and what a backend's ops leave between them.
 
-    over: see `peak_memory`.
+    activations: how many bytes that is.
     """
     named = graph.names - {"N"}
     if named:
         return f"memory: unknown while {', '.join(sorted(named))} {'is' if len(named) == 1 else 'are'}"
     weights = sum(v.type.nbytes() for v in graph.by_role("param", "buffer"))
-    activations = bytes_text(peak_memory(lowered, {"N": batch}, over=over))
-    return f"memory: {bytes_text(weights)} of weights, {activations} of activations for {batch} rows"
+    rows = f"{bytes_text(activations())} of activations for {batch} rows"
+    return f"memory: {bytes_text(weights)} of weights, {rows}"
 
 
 def support_line(graph: Graph, native: Iterable[Value], name: str) -> str:
@@ -414,7 +414,7 @@ def tried_line(tried: Tried) -> str:
     """What was found by trying a network in bfloat16."""
     decided, before, after = tried.decided, time_text(tried.before), time_text(tried.after)
     if not decided.steps:
-        return f"in float32: no step gains by bfloat16 ({before} on PyTorch for {decided.rows} rows)"
+        return f"in float32: {tried.why} ({before} on PyTorch for {decided.rows} rows)"
     count = len(decided.steps)
     return (
         f"in bfloat16: {count} {'step' if count == 1 else 'steps'}; outputs within {100 * decided.error:.2g} % of the "

@@ -49,6 +49,13 @@ class Backend(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def plans_memory(self) -> bool:
+        """Whether a run keeps what `memory` says, and computes again what its graph does: no compiler in between."""
+
+    def memory(self, graph: Graph) -> int:
+        """The bytes of activations that a run of a lowered graph, of known sizes, keeps at most at one time."""
+
     def native(self, value: Value) -> bool:
         """Whether the backend runs this value's op as it is; otherwise it is decomposed."""
 
@@ -73,6 +80,12 @@ class BackendError(RuntimeError):
     """A backend that does not exist, or whose packages are not installed."""
 
 
+def first_line(error: BaseException) -> str:
+    """The name of an error's type, and the first line of what it says."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
 def load(text: str) -> Backend:
     """The backend called `numpy`, `torch` or `onnx`, imported on demand.
 
@@ -82,7 +95,9 @@ def load(text: str) -> Backend:
     if name not in NAMES:
         raise BackendError(f"there is no backend `{name}`: expected {' or '.join(f'`{n}`' for n in NAMES)}")
     if options and name != "torch":
-        raise BackendError(f"the backend `{name}` runs on the CPU alone: only `torch` takes a device, as `torch:cuda`")
+        raise BackendError(
+            f"the backend `{name}` has no `:{options}`: only `torch` has such, as `torch:cuda` or `torch:compile`"
+        )
     try:
         module = importlib.import_module(f".{name}", __package__)
     except ImportError as error:

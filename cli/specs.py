@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -196,11 +197,10 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, costs
     trine plan zoo:vision/digits-cnn
     """
     from ..backends.base import load as load_backend
-    from ..backends.executable import lower
-    from ..compiler.analysis import elementwise
     from ..compiler.build import build
     from ..runtime.artefacts import is_artefact
     from ..runtime.data import load_dataset
+    from ..runtime.memory import peak
     from ..runtime.model import inference_model, initial_weights, load
     from ..runtime.specs import open_spec
     from ..views import costs_table, machine_line, memory_line, passes_table, plan_rows, plan_table, support_line
@@ -232,10 +232,7 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, costs
         console.print(costs_table(steps, machine))
         console.print(f"of {batch} rows, predicting on {backend}; {machine_line(machine)}", highlight=False)
         console.print()
-    graph = model.graph
-    lowered = graph if graph.names - {"N"} else lower(graph, {"N": batch}, runner.native, runner.name)
-    over = elementwise if runner.name == "numpy" else None
-    console.print(memory_line(graph, batch, lowered, over), highlight=False)
+    console.print(memory_line(model.graph, batch, partial(peak, model.graph, {"N": batch}, runner)), highlight=False)
     console.print(support_line(model.graph, native, backend), highlight=False)
 
 

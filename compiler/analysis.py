@@ -161,12 +161,14 @@ def peak_memory(
     sizes: Mapping[str, int],
     alias: Callable[[Value], bool] | None = None,
     over: Callable[[Value], bool] | None = None,
+    beside: Callable[[Sequence[Value]], list[Buffer]] | None = None,
 ) -> int:
     """The bytes of activations that a run needs at most at one time, by liveness.
 
     Inputs, state and constants are not counted, and values that are views of others neither. Where `over` says so, a
     value may be written over an input of its type, or over the state that it updates, which nothing reads after it;
-    optimizers then update in place, and the gradients of all parameters lie side by side.
+    optimizers then update in place, and the gradients of all parameters lie side by side. `beside` tells what kernels
+    keep besides the values of a schedule.
     """
     values = order(graph.roots)
     view = alias or (lambda v: v.op.kind in VIEWS)
@@ -205,7 +207,7 @@ def peak_memory(
         made = dict.fromkeys(home[v.inputs[1]] for v in values if isinstance(v.op, Update) and v.inputs[1] in home)
         first = min((buffers[v].first for v in made), default=0)
         buffers |= {v: Buffer(first, buffers[v].last, buffers[v].size) for v in made}
-    return pack(list(buffers.values()))[1]
+    return pack([*buffers.values(), *(beside(values) if beside is not None else ())])[1]
 
 
 def elementwise(value: Value) -> bool:

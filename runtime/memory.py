@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from ..backends.base import Backend
 from ..backends.executable import lower
-from ..compiler.analysis import elementwise, peak_memory
 from ..compiler.ir import Graph
 from ..compiler.machine import bytes_text
 from ..compiler.passes.budget import Budgeted, OverBudget, within
@@ -17,14 +16,18 @@ from .specs import UsageError
 
 def peak(graph: Graph, sizes: Mapping[str, int], backend: Backend) -> int:
     """The bytes of activations that a run on a backend keeps at most at one time."""
-    lowered = lower(graph, sizes, backend.native, backend.name)
-    # PyTorch writes over less, and ONNX Runtime does as it likes.
-    return peak_memory(lowered, sizes, over=elementwise if backend.name == "numpy" else None)
+    return backend.memory(lower(graph, sizes, backend.native, backend.name))
 
 
 def budgeted(graph: Graph, train: Train, sizes: Mapping[str, int], backend: Backend) -> Budgeted:
     """A step of training that keeps no more than `train.memory`; raises `UsageError` where there is none."""
     assert train.memory is not None
+    if not backend.plans_memory:
+        raise UsageError(
+            "`memory` is kept by `numpy` and by `torch` alone: ONNX Runtime and `torch:compile` plan memory by "
+            "themselves and compute nothing again. Train on one of the two, or leave `memory` out",
+            train.spans.get("memory"),
+        )
     try:
         return within(graph, train.memory, sizes, lambda found: peak(found, sizes, backend))
     except OverBudget as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...compiler.analysis import Buffer, last_uses, pack
+from ...compiler.analysis import Buffer, elementwise, last_uses, pack, peak_memory
 from ...compiler.ir import Array, Const, Graph, Input, Item, Type, Value, input_of, order
 from ...compiler.ops import kernels as primitive_kernels
 from ...compiler.ops import linalg
@@ -319,6 +319,10 @@ class NumpyBackend:
     """The NumPy backend."""
 
     name = "numpy"
+    plans_memory = True
+
+    def memory(self, graph: Graph) -> int:
+        return peak_memory(graph, {}, over=elementwise)
 
     def native(self, value: Value) -> bool:
         return native(value)

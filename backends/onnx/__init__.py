@@ -13,6 +13,7 @@ from typing import Any
 
 import onnx
 
+from ...compiler.analysis import peak_memory
 from ...compiler.ir import Array, Graph, Value
 from ...compiler.passes import Model
 from ...compiler.rewrite import legalize
@@ -85,6 +86,10 @@ class OnnxBackend:
     """The ONNX backend."""
 
     name = "onnx"
+    plans_memory = False  # ONNX Runtime does, and computes nothing twice
+
+    def memory(self, graph: Graph) -> int:
+        return peak_memory(graph, {})
 
     def native(self, value: Value) -> bool:
         return native_here(value)

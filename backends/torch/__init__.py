@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...compiler.analysis import peak_memory
 from ...compiler.ir import Array, Graph, Input, Item, Value, order
 from ...compiler.ops.optim import Adam, Sgd
 from ...compiler.passes import Model
-from ..base import BackendError, Measured
+from ..base import BackendError, Measured, first_line
 from ..executable import Run, Specialised, lower
 from ..machine import width
 from ..profiling import Clock
 from . import export as exporting
+from .beside import beside
 from .crossing import crossings, spread
 from .emit import native
 from .program import Layouts, Program, tensor_of
@@ -51,9 +53,10 @@ class TorchExecutable(Specialised):
         self.layouts = Layouts(state.device)
 
     def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
-        cpu = _has_onednn(self.state.device)
-        # The clock between steps is not for compilers, which move them; optimizers are, which they fuse with the rest.
+        # The clock between steps is not for compilers, which move them.
         compiled = self.compiled and clock is None
+        # What oneDNN fuses and lays out, compilers do in their own way; optimizers, too, they fuse with the rest.
+        cpu = _has_onednn(self.state.device) and not compiled
         lowered = lower(self.graph, sizes, partial(native if compiled else _kept, cpu=cpu), "torch")
         if not compiled and not _fusible(lowered):
             lowered = lower(self.graph, sizes, partial(native, cpu=cpu), "torch")
@@ -117,6 +120,13 @@ class TorchBackend:
     def __init__(self, device: str = "cpu", compiled: bool = False) -> None:
         self.device, self.compiled = torch.device(device), compiled
 
+    @property
+    def plans_memory(self) -> bool:
+        return not self.compiled
+
+    def memory(self, graph: Graph) -> int:
+        return peak_memory(graph, {}, beside=beside if _has_onednn(self.device) else None)
+
     def native(self, value: Value) -> bool:
         return _kept(value, _has_onednn(self.device))
 
@@ -147,7 +157,7 @@ def with_options(options: str) -> TorchBackend:
     words = options.split(":")
     device = ":".join(word for word in words if word != COMPILE) or "cpu"
     try:
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
-        raise BackendError(f"PyTorch finds no device `{device}` here: {str(error).splitlines()[0]}") from error
+        raise BackendError(f"PyTorch finds no device `{device}` here: {first_line(error)}") from error
     return TorchBackend(device, COMPILE in words)

@@ -209,13 +209,9 @@ def _conv_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     pads = [low for low, _ in op.pads] if even else [0] * rank
     if for_input:
         size = [d if even else _plus(d, low + high) for d, (low, high) in zip(v.shape[2:], op.pads, strict=True)]
-        # what the gradient is laid out as: with channels innermost, as the other values of the graph are
-        last = ", memory_format=torch.channels_last" if isinstance(w, packed.Packing) and rank == 2 else ""
-        x = f"torch.empty({shape_text((*v.shape[:2], *size))}, dtype={dtype_text(v.dtype)}, device=device{last})"
-        weight = a[1]
+        x, weight = _blank(w, (*v.shape[:2], *size), v.dtype), a[1]
     else:
-        x = a[1] if even else pad_text(a[1], op.pads)
-        weight = f"{a[0]}.new_empty({shape_text(v.shape)})"
+        x, weight = a[1] if even else pad_text(a[1], op.pads), _blank(w, v.shape, v.dtype)
     mask, item = ([True, False, False], 0) if for_input else ([False, True, False], 1)
     text = (
         f"torch.ops.aten.convolution_backward({a[0]}, {x}, {weight}, None, {list(op.stride)!r}, {pads!r}, "
@@ -225,6 +221,13 @@ def _conv_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
         inside = ", ".join(f"{low}:{_plus(d, low)}" for d, (low, _) in zip(v.shape[2:], op.pads, strict=True))
         text += f"[:, :, {inside}]"
     return text
+
+
+def _blank(w: Writer, shape: Shape, dtype: DType) -> str:
+    """A tensor of which a kernel reads nothing but how it lies: as its result is to lie."""
+    if isinstance(w, packed.Packing) and not any(isinstance(d, str) for d in shape):
+        return w.blank(cast("tuple[int, ...]", tuple(shape)), dtype)
+    return f"torch.empty({shape_text(shape)}, dtype={dtype_text(dtype)}, device=device)"
 
 
 def _max_pool(w: Writer, v: Value, a: Sequence[str]) -> str:
@@ -282,7 +285,7 @@ def _group_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
 
 def _avg_pool_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
     op = cast(conv.AvgPoolGrad, v.op)
-    pads, x = tuple(low for low, _ in op.pads), f"{a[0]}.new_empty({shape_text(v.shape)})"
+    pads, x = tuple(low for low, _ in op.pads), _blank(w, v.shape, v.dtype)
     window = f"{op.kernel!r}, {op.stride!r}, {pads!r}, False, {op.count_pads}, None"
     return f"torch.ops.aten.avg_pool{len(op.kernel)}d_backward({a[0]}, {x}, {window})"
 

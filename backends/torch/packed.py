@@ -61,7 +61,16 @@ class Packing(Writer):
         # LSTMs whose gradients follow: what they leave behind for these, and how many there are
         self.trained: dict[Trained, str] = {}
         self.gradients: Counter[Trained] = Counter()
+        # Tensors that kernels look at but do not read
+        self.blanks: dict[tuple[tuple[int, ...], DType, bool], str] = {}
         self._known: dict[tuple[Value, object], str] = {}
+
+    def blank(self, shape: tuple[int, ...], dtype: DType) -> str:
+        """The name of a tensor without content, for what a kernel's result is to be like: with channels innermost."""
+        key = (shape, dtype, len(shape) == 4)
+        if key not in self.blanks:
+            self.blanks[key] = self.names.make("blank")
+        return self.blanks[key]
 
     def packed(self, weight: Value, pack: Pack, key: object, hint: str = "packed") -> str:
         """The name of a constant laid out by `pack`, which `key` tells from others."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ...compiler.analysis import dying, last_uses
-from ...compiler.ir import Array, Const, Graph, Input, Item, Value, input_of, order
+from ...compiler.ir import Array, Const, DType, Graph, Input, Item, Value, input_of, order
 from ...compiler.ops import conv, elementwise, linalg, recurrent, reduce, shape
 from ...compiler.ops.optim import Adam, Sgd
 from ..executable import Run
@@ -192,6 +192,9 @@ class Program:
         namespace |= {name: layouts.constant(v) for name, v in named.items()}
         if isinstance(self.writer, Packing):
             namespace |= {name: layouts.packed(*pack) for name, pack in self.writer.packs.items()}
+            # the largest first: all others are part of it
+            blanks = sorted(self.writer.blanks.items(), key=lambda item: -math.prod(item[0][0]))
+            namespace |= {name: layouts.blank(*key) for key, name in blanks}
             for v in order(self.graph.roots):
                 _lay_out(v, tensors)
         for v in self.state:
@@ -228,6 +231,7 @@ class Layouts:
         self.device = device
         self._constants: WeakKeyDictionary[Value, torch.Tensor] = WeakKeyDictionary()
         self._packed: WeakKeyDictionary[Value, dict[object, torch.Tensor]] = WeakKeyDictionary()
+        self._blank = torch.empty(0, dtype=torch.uint8, device=device)
 
     def constant(self, value: Value) -> torch.Tensor:
         assert isinstance(value.op, Const)
@@ -241,6 +245,17 @@ class Layouts:
         if key not in found:
             found[key] = pack(self.constant(weight))
         return found[key]
+
+    def blank(self, shape: tuple[int, ...], dtype: DType, last: bool) -> torch.Tensor:
+        """A tensor that nothing reads or writes: all of them share a stretch of memory, which is never touched."""
+        size = math.prod(shape) * dtype.numpy.itemsize
+        if self._blank.numel() < size:
+            self._blank = torch.empty(size, dtype=torch.uint8, device=self.device)
+        flat = self._blank[:size].view(tensor_of(np.empty(0, dtype.numpy)).dtype)
+        if not last:
+            return flat.view(shape)
+        n, c, *space = shape
+        return flat.view(n, *space, c).movedim(-1, 1)
 
 
 def _lay_out(v: Value, tensors: Mapping[str, torch.Tensor]) -> None:

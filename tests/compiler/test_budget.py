@@ -83,12 +83,12 @@ def test_what_is_possible_at_least_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_onnx_runtime_computes_nothing_twice_and_says_so() -> None:
-    what = step_of("vision/digits-cnn")
-    least = kept(what.graph, what, "onnx")
-    with pytest.raises(OverBudget) as caught:
-        within(what.graph, least - 1, what.sizes, lambda graph: kept(graph, what, "onnx"))
-    assert caught.value.least == least
+@pytest.mark.parametrize("backend", ["onnx", "torch:compile"])
+def test_backends_that_plan_memory_by_themselves_keep_to_no_budget_and_say_so(tmp_path: Path, backend: str) -> None:
+    settings = {"train.memory": "1GB"}
+    with pytest.raises(UsageError, match="`memory` is kept by `numpy` and by `torch` alone: ONNX Runtime and `torch:"):
+        trine.train("zoo:vision/digits-cnn", tmp_path / "run", backend=backend, set=settings)
+    assert not (tmp_path / "run").exists()
 
 
 def allocated(graph: Graph, what: Subject) -> int:
@@ -106,12 +106,19 @@ def allocated(graph: Graph, what: Subject) -> int:
     return most
 
 
-@pytest.mark.parametrize("name", ["vision/vit", "sequence/encoder"])
+@pytest.mark.parametrize("name", ["vision/vit", "sequence/encoder", "vision/digits-cnn", "vision/unet", "series/tcn"])
 def test_the_memory_that_is_planned_is_what_is_allocated(name: str) -> None:
+    """Within 5 %, for what kernels allocate now and then beside what they are known to."""
     what = step_of(name, 64)
-    limit = int(0.7 * kept(what.graph, what))
+    limit = int(0.8 * kept(what.graph, what))
     for graph in (what.graph, within(what.graph, limit, what.sizes, lambda graph: kept(graph, what)).graph):
-        assert kept(graph, what) == pytest.approx(allocated(graph, what), rel=0.1)
+        assert kept(graph, what) == pytest.approx(allocated(graph, what), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["series/lstm-forecast", "sequence/gru-classifier", "sequence/tagger", "audio/ctc"])
+def test_what_recurrent_layers_keep_for_their_gradients_is_planned(name: str) -> None:
+    what = step_of(name, 64)
+    assert kept(what.graph, what) == pytest.approx(allocated(what.graph, what), rel=0.05)
 
 
 def test_a_run_says_what_its_budget_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
