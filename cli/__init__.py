@@ -7,6 +7,7 @@ failed or a quality gate missed; 5 a corrupt or untrusted artefact; 130 Ctrl-C; 
 from __future__ import annotations
 
 import sys
+import warnings
 
 import click
 
@@ -21,6 +22,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run a command, and turn what goes wrong into one message and an exit code."""
+    warnings.showwarning = _warn
     try:
         prepare()
         cli.main(prog_name="trine", standalone_mode=False)
@@ -36,6 +38,11 @@ def main() -> None:
         raise SystemExit(0) from None
     except Exception as error:
         raise SystemExit(_explain(error)) from None
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning for people, who need not know where in the source it is from."""
+    err().print(f"warning: {message}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _explain(error: Exception) -> int:

@@ -20,6 +20,7 @@ from trine.backends.executable import lower
 from trine.backends.torch import BACKEND, Program, TorchBackend, _kept, packed, with_options
 from trine.backends.torch.emit import native
 from trine.backends.torch.export import module_source
+from trine.backends.torch.verified import shares_off
 from trine.compiler.autodiff import grad
 from trine.compiler.build import build
 from trine.compiler.initialisers import initialise
@@ -683,8 +684,32 @@ def forgetting(function: Any, **options: Any) -> Any:
     return run
 
 
+def silent(function: Any, **options: Any) -> Any:
+    raise NotImplementedError
+
+
+def losing(function: Any, **options: Any) -> Any:
+    """A compiler that updates what optimizers keep, and not the parameters."""
+
+    def run(*inputs: Any) -> Any:
+        names = function.__globals__
+        kept = {n: t.clone() for n, t in names.items() if isinstance(t, torch.Tensor) and n.endswith("weight")}
+        results = function(*inputs)
+        for name, before in kept.items():
+            names[name].copy_(before)
+        return results
+
+    return run
+
+
 @pytest.mark.parametrize(
-    ("compiler", "why"), [(failing, "no C[+][+] compiler"), (forgetting, "numbers of `.*conv_1.weight.*` were wrong")]
+    ("compiler", "why"),
+    [
+        (failing, r"it failed \(RuntimeError: no C[+][+] compiler\)"),
+        (silent, r"it failed \(NotImplementedError\)"),
+        (forgetting, "numbers of `.*conv_1.weight.*` were wrong"),
+        (losing, "numbers of `.*weight` were wrong"),
+    ],
 )
 def test_a_compiler_that_errs_is_not_used(compiler: Any, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     what = training_of("zoo:vision/digits-cnn")
@@ -695,6 +720,19 @@ def test_a_compiler_that_errs_is_not_used(compiler: Any, why: str, monkeypatch: 
     # The optimizer is not a fused kernel here: rounding is all that differs.
     np.testing.assert_allclose(losses, expected[0], rtol=1e-5)
     assert all(np.abs(state[name] - before).max() > 0 for name, before in what.state.items() if before.ndim == 4)
+
+
+def test_what_is_zero_but_for_rounding_is_not_held_against_a_compiler() -> None:
+    """Attention does not depend on a shift of all keys: the sign of such a bias's gradient is noise."""
+    held = {n: torch.zeros(4) for n in ("key", "weight", "key/mean", "weight/mean")}
+    expected = {
+        "loss": torch.tensor(1.0), "key": torch.tensor([1e-3, -1e-3, 1e-3, 1e-3]), "key/mean": torch.full((4,), 1e-9),
+        "weight": torch.full((4,), 1e-3), "weight/mean": torch.ones(4),
+    }  # fmt: skip
+    noise = expected | {"key": -expected["key"], "key/mean": -expected["key/mean"]}
+    assert max(shares_off(noise, expected, held).values()) == 0
+    assert shares_off(expected | {"weight": torch.zeros(4)}, expected, held)["weight"] == 1
+    assert shares_off(expected | {"loss": torch.tensor(float("nan"))}, expected, held)["loss"] == 1
 
 
 def test_a_compiler_that_is_right_is_used_and_the_trial_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
