@@ -14,7 +14,9 @@ import sys
 # From <malloc.h>: what is freed at the end of the heap is given back from so many bytes on, pieces of so many come from
 # elsewhere and are given back by themselves.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT, PIECE = 2**31 - 1, 2**30
+KEPT = 2**31 - 1
+# Versions before 2.35 take no more than the second.
+PIECES = 2**30, 2**25
 
 # Where the environment says how memory is to be had, that stays.
 SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")
@@ -29,4 +31,5 @@ def keep() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    return bool(library.mallopt(M_TRIM_THRESHOLD, KEPT)) and bool(library.mallopt(M_MMAP_THRESHOLD, PIECE))
+    kept = any(library.mallopt(M_MMAP_THRESHOLD, size) for size in PIECES)
+    return kept and bool(library.mallopt(M_TRIM_THRESHOLD, KEPT))

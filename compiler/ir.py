@@ -15,6 +15,8 @@ from weakref import ref
 
 import numpy as np
 
+from .origins import LOSS as LOSS
+
 # What values are made of is part of what this module offers.
 from .origins import Origin as Origin
 from .origins import current

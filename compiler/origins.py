@@ -15,6 +15,9 @@ class Origin:
     line: int = 0
 
 
+# The step that losses come from. No step of a network can be called so.
+LOSS = "train.loss"
+
 _current: ContextVar[Origin | None] = ContextVar("origin", default=None)
 
 

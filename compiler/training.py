@@ -131,7 +131,7 @@ def optimize(params: list[Value], grads: list[Value], train: Train) -> tuple[lis
     rates = {name: Input(name, SCALAR, "hyper")() for name in dict.fromkeys(["lr", *names])}
     inputs: list[Value] = [*rates.values(), step]
     updates: dict[str, Value] = {}
-    with origin(Origin("optimizer")):
+    with origin(Origin("train.optimizer")):
         awake = [_awake(p, rates[name], train) for p, name in zip(params, names, strict=True)]
         grads = [_penalised(p, g, train) for p, g in zip(params, grads, strict=True)]
         grads = [
@@ -195,7 +195,7 @@ def averaged(graph: Graph, updates: Mapping[str, Value], train: Train) -> tuple[
         return [], {}
     share = Input(SHARE, SCALAR, "hyper")()
     inputs, found = [share], {}
-    with origin(Origin("average")):
+    with origin(Origin("train.average")):
         for v in graph.by_role("param", "buffer"):
             name = input_of(v).name
             average = _state(f"{AVERAGE}{name}", v.type)

@@ -83,7 +83,7 @@ def _spec(text: bytes, about: Mapping[str, Any], path: Path) -> Spec:
         sizes = {str(k): int(v) for k, v in about["sizes"].items()}
         base = path if path.is_dir() else path.parent
         folder = Path(os.path.normpath(base / str(about.get("folder", "."))))
-        spec = read_string(text.decode(), folder / SPEC, sizes=sizes)
+        spec = read_string(text.decode(), folder / SPEC, sizes=sizes, label=str(path / SPEC))
     except (KeyError, AttributeError, TypeError, ValueError, SpecError) as error:
         raise ArtefactError(f"`{path}`: `{SPEC}` is not the spec of a trained model: {error}") from error
     if spec.report or spec.hash != about.get("spec_hash"):

@@ -69,6 +69,7 @@ def check_spec(spec: Spec) -> None:
     if data is not None:
         fields = declare_fields(data, spec.scope, problems)
         declare_options(data, spec.scope, problems)
+    _check_passes(spec, problems)
     if network is not None and spec.sections.train is not None:
         _check_patterns(spec.sections.train, network, problems)
     if network is not None and network.heads:
@@ -76,6 +77,15 @@ def check_spec(spec: Spec) -> None:
         if spec.sections.train is not None:
             _check_training(spec.sections.train, problems)
     problems.check()
+
+
+def _check_passes(spec: Spec, problems: Report) -> None:
+    """What is decided by trying is decided once."""
+    seen: set[str] = set()
+    for call in spec.sections.optimize:
+        if "decided" in call.entry.names and call.name in seen and call.span is not None:
+            problems.error("E204", f"`{call.name}` is there already, and is tried once", call.span, help="leave it out")
+        seen.add(call.name)
 
 
 def _check_metrics(spec: Spec, network: Network, fields: Mapping[str, Call], problems: Report) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -29,11 +30,20 @@ GAIN = 0.01
 
 
 class Tried(Struct):
-    """What was decided, and the seconds of a call in float32 and of one as decided, on the rows that were tried."""
+    """What was decided, and the seconds of a call in float32 and of one as decided, on the rows that were tried.
+
+    why: why no step is in bfloat16, where none is.
+    """
 
     decided: Decided
     before: float
     after: float
+    why: str = ""
+
+
+NO_PRODUCTS = "no step has products"
+NO_GAIN = "no step gains by bfloat16"
+TOO_FAR = "any step in bfloat16 puts outputs further off than `precision` allows"
 
 
 def decide(spec: Spec, weights: Mapping[str, Array], call: Call, arrays: Mapping[str, Array]) -> Tried:
@@ -44,10 +54,12 @@ def decide(spec: Spec, weights: Mapping[str, Array], call: Call, arrays: Mapping
     trial = Trial(spec, weights, arrays)
     wanted, bound = str(call.args.get("to", "bf16")), float(call.args.get("bound", 0.01))
     with owner("torch", trial.threads):
+        if not trial.steps:
+            return trial.none(NO_PRODUCTS)
         if wanted == "auto":
-            return trial.tried(trial.chosen(bound), faster=True)
+            return trial.chosen(bound)
         found = trial.tried(trial.steps)
-        if found.decided.error > bound:
+        if not found.decided.error <= bound:
             raise UsageError(_too_far(found.decided, bound, trial.errors_without(trial.steps)), call.span)
     return found
 
@@ -91,11 +103,7 @@ class Trial:
     def error(self, executable: Executable) -> float:
         """The largest difference of an output from float32, as a share of the largest of its numbers."""
         outputs = executable(self.feeds)
-        shares = [0.0]
-        for name, exact in self.exact.items():
-            if exact.dtype.kind == "f" and exact.size:
-                shares.append(float(np.abs(outputs[name] - exact).max()) / max(float(np.abs(exact).max()), 1e-30))
-        return max(shares)
+        return max([0.0, *(share_off(outputs[n], exact) for n, exact in self.exact.items() if exact.dtype.kind == "f")])
 
     def seconds(self, executables: Sequence[Executable]) -> list[float]:
         """The median time of a call of each, by turns: what disturbs one disturbs all."""
@@ -111,13 +119,26 @@ class Trial:
         """The error that is left when one of these steps is in float32, by step."""
         return {step: self.error(self._ready([s for s in steps if s != step])) for step in steps}
 
-    def chosen(self, bound: float) -> tuple[str, ...]:
-        """The steps that gain by bfloat16, but for those that err the most where all together err too much."""
+    def chosen(self, bound: float) -> Tried:
+        """What the steps that gain by bfloat16 come to, without those that err the most where all err too much."""
+        gaining = self.gaining()
+        if not gaining:
+            return self.none(NO_GAIN)
+        steps = self.within(bound, gaining)
+        if not steps:
+            return self.none(TOO_FAR)
+        found = self.tried(steps)
+        return found if found.after < found.before else self.none(NO_GAIN)
+
+    def gaining(self) -> list[str]:
+        """The steps without which in bfloat16 the network is slower, each tried by itself."""
         whole = self._ready(self.steps)
-        others = [self._ready([s for s in self.steps if s != step]) for step in self.steps]
-        before, *without = self.seconds([whole, *others])
-        gaining = [s for s, time in zip(self.steps, without, strict=True) if time >= (1 - GAIN) * before]
-        return self.within(bound, gaining)
+        found = []
+        for step in self.steps:
+            before, without = self.seconds([whole, self._ready([s for s in self.steps if s != step])])
+            if without > (1 + GAIN) * before:
+                found.append(step)
+        return found
 
     def within(self, bound: float, steps: Sequence[str]) -> tuple[str, ...]:
         """These steps, but for those that err the most where all together err too much."""
@@ -131,11 +152,30 @@ class Trial:
                 break
         return tuple(kept)
 
-    def tried(self, steps: tuple[str, ...], faster: bool = False) -> Tried:
-        """What these steps in bfloat16 come to; none of them, where that is to be `faster` and is not."""
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.feeds.values())))
+
+    def tried(self, steps: Sequence[str]) -> Tried:
+        """What these steps in bfloat16 come to."""
         exact, narrow = self._ready(()), self._ready(steps)
         before, after = self.seconds([exact, narrow])
-        rows = len(next(iter(self.feeds.values())))
-        if faster and steps and after >= before:
-            return Tried(Decided((), 0.0, rows), before, before)
-        return Tried(Decided(steps, self.error(narrow), rows), before, after)
+        return Tried(Decided(tuple(steps), self.error(narrow), self.rows), before, after)
+
+    def none(self, why: str) -> Tried:
+        """The network as it is, and why."""
+        (before,) = self.seconds([self._ready(())])
+        return Tried(Decided((), 0.0, self.rows), before, before, why)
+
+
+def share_off(found: Array, exact: Array) -> float:
+    """The largest difference as a share of the largest finite number; infinite where what is not finite differs."""
+    finite = np.isfinite(exact)
+    if not np.array_equal(finite, np.isfinite(found)) or not np.array_equal(
+        found[~finite], exact[~finite], equal_nan=True
+    ):
+        return math.inf
+    if not finite.any():
+        return 0.0
+    largest = max(float(np.abs(exact[finite]).max()), 1e-30)
+    return float(np.abs(found[finite] - exact[finite]).max()) / largest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..ir import DType, Graph, Input, IRError, Origin, Type, Value, constant, input_of, origin
+from ..ir import LOSS, DType, Graph, Input, IRError, Origin, Type, Value, constant, input_of, origin
 from ..layers.core import Decoding, LayerError, Loss, Target, reads_of, words_of
 from ..ops.elementwise import And, Less, Maximum, Not
 from ..ops.norm import at_least
@@ -124,7 +124,7 @@ class ModelWalker(StepWalker):
     def network(self, outputs: dict[str, Value], losses: list[tuple[Head, Loss]]) -> Network:
         extra: dict[str, Value] = {}
         if losses and self.mode != "infer":
-            with origin(Origin("loss")):
+            with origin(Origin(LOSS)):
                 extra = _loss_outputs(losses)
         graph = Graph(
             self.spec.name,
@@ -196,7 +196,7 @@ class ModelWalker(StepWalker):
         if isinstance(call, Invalid) or inputs is None or isinstance(samples, Invalid):
             return None
         try:
-            with origin(Origin("loss", step.span.file, step.span.line)):
+            with origin(Origin(LOSS, step.span.file, step.span.line)):
                 result = _weighted(call(self.builder, *inputs), samples)
         except (LayerError, IRError) as error:
             self.explain_loss(error, step, call, inputs, frame)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 
-from ..ir import Const, DType, Graph, Input, Item, Op, Type, Value, constant, order, origin
+from ..ir import LOSS, Const, DType, Graph, Input, Item, Op, Type, Value, constant, order, origin
 from ..ops import activations as act
 from ..ops import elementwise as e
 from ..ops import norm, resize, shape
@@ -34,9 +34,6 @@ FOLLOWING = (
 )  # fmt: skip
 # Of these the first input alone: per-channel vectors, and the statistics that come out, stay in float32.
 STATISTICS = (norm.BatchNormTrain,)
-# What belongs to no step of the network.
-OUTSIDE = "loss"
-
 Bound = Annotated[float, Range(0, 1, open_low=True)]
 
 
@@ -80,7 +77,7 @@ def precision(
 def steps_of(graph: Graph) -> list[str]:
     """The steps of the spec that have products, in order."""
     found = {v.origin.step: None for v in graph.order() if isinstance(v.op, PRODUCTS) and v.origin is not None}
-    return [step for step in found if step != OUTSIDE]
+    return [step for step in found if step != LOSS]
 
 
 def in_bfloat16(graph: Graph, steps: Collection[str]) -> Graph:
@@ -114,7 +111,7 @@ def _is_narrow(v: Value, inputs: Collection[Value], steps: Collection[str]) -> b
     step = v.origin.step if v.origin is not None else ""
     if isinstance(v.op, PRODUCTS):
         return step in steps
-    return isinstance(v.op, FOLLOWING + STATISTICS) and step != OUTSIDE and any(x.dtype is DType.bf16 for x in inputs)
+    return isinstance(v.op, FOLLOWING + STATISTICS) and step != LOSS and any(x.dtype is DType.bf16 for x in inputs)
 
 
 def _floating(dtype: DType, x: Value) -> Value:

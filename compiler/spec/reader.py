@@ -83,10 +83,11 @@ def read_string(
     path: str | Path = "spec.yaml",
     overrides: Iterable[str] = (),
     sizes: Mapping[str, int] | None = None,
+    label: str | None = None,
 ) -> Spec:
-    """Read a spec from text, as if it stood in the file `path`."""
+    """Read a spec from text, as if it stood in the file `path`; `label` is what messages call it."""
     report = Report()
-    node = read_text(text, str(path), report)
+    node = read_text(text, label or str(path), report)
     return _finish(node, Path(path), report, overrides, sizes)
 
 

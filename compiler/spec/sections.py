@@ -82,9 +82,10 @@ class MemoryKind(Kind):
 
     def accept(self, node: Node, context: Context) -> Any:
         match = _BYTES.fullmatch(node.data) if isinstance(node.data, str) else None
-        if match is None or len(match[1]) > 12 or float(match[1]) == 0:
+        if match is None or len(match[1]) > 12:
             return context.wrong(self, node)
-        return int(float(match[1]) * (1024 if match[3] else 1000) ** (1 + "KMG".index(match[2])))
+        count = int(float(match[1]) * (1024 if match[3] else 1000) ** (1 + "KMG".index(match[2])))
+        return count or context.wrong(self, node)
 
     def schema(self) -> Schema:
         return {"type": "string", "pattern": r"^\d+(\.\d+)?\s*[KMG]i?B$"}

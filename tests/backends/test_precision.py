@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -23,6 +24,8 @@ from trine.compiler.ops.norm import BatchNormGrad, BatchNormTrain
 from trine.compiler.ops.reduce import Softmax
 from trine.compiler.passes import Decided, freeze
 from trine.compiler.passes.precision import in_bfloat16, precision, steps_of, touches_bfloat16, widened
+from trine.compiler.spec.diagnostics import SpecError
+from trine.compiler.spec.reader import read_string
 from trine.runtime.bundles import read_bundle, write_bundle
 from trine.runtime.checkpoints import ArtefactError
 from trine.runtime.compiling import compile_source
@@ -30,6 +33,8 @@ from trine.runtime.model import inference_model, initial_weights
 from trine.runtime.profile import made_up, subject
 from trine.runtime.session import prepare
 from trine.runtime.specs import UsageError, open_spec
+from trine.runtime.trial import Trial, share_off
+from trine.views import tried_line
 
 torch.set_num_threads(1)
 
@@ -179,8 +184,13 @@ def test_beyond_the_bound_it_is_refused_and_the_worst_step_named(tmp_path: Path)
     """No network of eight bits is within a hundred-thousandth."""
     passes = [{"precision": {"to": "bf16", "bound": 1e-5}}]
     trine.train("zoo:vision/digits-mlp", tmp_path / "run", set={"train.epochs": 1, "optimize": passes})
-    with pytest.raises(UsageError, match=r"outputs are up to .* `precision` allows 0.001 %\. `\w+` errs the most"):
+    with pytest.raises(
+        UsageError, match=r"outputs are up to .* `precision` allows 0.001 %\. `\w+` errs the most"
+    ) as caught:
         trine.compile(tmp_path / "run", tmp_path / "model.trine")
+    assert caught.value.span is not None
+    assert Path(caught.value.span.file) == tmp_path / "run" / "resolved.yaml"
+    assert "precision" in Path(caught.value.span.file).read_text().splitlines()[caught.value.span.line - 1]
     assert not (tmp_path / "model.trine").exists()
 
 
@@ -190,6 +200,84 @@ def test_auto_leaves_out_what_errs_too_much(tmp_path: Path) -> None:
     tried = compile_source(tmp_path / "run", tmp_path / "model.trine").tried
     assert tried is not None
     assert tried.decided == Decided((), 0.0, 256)
+
+
+@pytest.mark.parametrize(
+    ("found", "share"),
+    [
+        ([1.0, 2.0, np.nan, np.inf], 0.0),
+        ([1.0, 2.1, np.nan, np.inf], 0.05),
+        ([np.nan, 2.0, np.nan, np.inf], np.inf),
+        ([1.0, 2.0, 0.0, np.inf], np.inf),
+        ([1.0, 2.0, np.nan, -np.inf], np.inf),
+    ],
+)
+def test_what_is_not_finite_must_be_so_in_bfloat16_too(found: list[float], share: float) -> None:
+    exact = np.array([1.0, 2.0, np.nan, np.inf], np.float32)
+    assert share_off(np.array(found, np.float32), exact) == pytest.approx(share)
+
+
+class MadeUp(Trial):
+    """A trial of steps a, b and c, which take less time in bfloat16 by so much, and err by so much."""
+
+    def __init__(self, gains: dict[str, float], errors: dict[str, float]) -> None:
+        self.gains, self.errors, self.steps = gains, errors, tuple(gains)
+        self.feeds = {"x": np.zeros((7, 1))}
+
+    def _ready(self, steps: Any) -> Any:
+        return tuple(steps)
+
+    def seconds(self, executables: Any) -> list[float]:
+        return [1.0 - sum(self.gains[step] for step in steps) for steps in executables]
+
+    def error(self, executable: Any) -> float:
+        return sum(self.errors[step] for step in executable)
+
+
+@pytest.mark.parametrize(
+    ("gains", "errors", "steps", "why"),
+    [
+        ((0.1, 0.001, -0.1), (0.1, 0.1, 0.1), "a", ""),
+        ((0.1, 0.1, 0.1), (0.1, 0.1, 0.1), "abc", ""),
+        ((0.1, 0.1, 0.1), (0.1, 0.9, 0.1), "ac", ""),
+        ((0.0, 0.001, -0.1), (0.1, 0.1, 0.1), "", "no step gains by bfloat16"),
+        ((0.1, 0.1, 0.1), (2.0, 2.0, 2.0), "", "any step in bfloat16 puts outputs further off than `precision` allows"),
+    ],
+)
+def test_auto_keeps_the_steps_that_gain_and_says_why_there_are_none(
+    gains: tuple[float, ...], errors: tuple[float, ...], steps: str, why: str
+) -> None:
+    found = MadeUp(dict(zip("abc", gains, strict=True)), dict(zip("abc", errors, strict=True))).chosen(0.5)
+    assert (found.decided.steps, found.why, found.decided.rows) == (tuple(steps), why, 7)
+    assert (found.after < found.before) == bool(steps)
+
+
+def test_a_network_without_products_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,y\n" + "".join(f"{i},{2 * i}\n" for i in range(50)))
+    numbers = {"a": {"encode": "numbers", "columns": ["a"]}, "y": {"encode": "numbers", "column": "y"}}
+    spec = {
+        "spec": 1, "name": "scale", "data": {"source": "csv:rows.csv", "fields": numbers},
+        "model": {"inputs": {"a": "float[1]"}, "layers": ["batch_norm", {"reshape": [], "as": "y_hat"}]},
+        "train": {"loss": {"mse": ["y_hat", "y"]}, "optimizer": "adam", "epochs": 1},
+        "optimize": [{"precision": "auto"}],
+    }  # fmt: skip
+    (tmp_path / "scale.yaml").write_text(json.dumps(spec))
+    trine.train(tmp_path / "scale.yaml", tmp_path / "run")
+    tried = compile_source(tmp_path / "run", tmp_path / "model.trine").tried
+    assert tried is not None
+    assert tried.why == "no step has products"
+    assert tried_line(tried).startswith("in float32: no step has products (")
+
+
+def test_what_is_tried_is_tried_once() -> None:
+    with pytest.raises(SpecError, match="`precision` is there already"):
+        open_spec("zoo:vision/digits-mlp", ["optimize=[{precision: bf16}, {precision: auto}]"])
+
+
+def test_a_step_called_loss_is_a_step_as_any() -> None:
+    spec = read_string("spec: 1\nname: named\nmodel:\n  inputs: {x: 'float[4]'}\n  layers: [{linear: 3, as: loss}]\n")
+    model, _ = inference_model(spec, initial_weights(spec))
+    assert steps_of(model.graph) == ["loss"]
 
 
 @pytest.mark.parametrize("name", ["vision/digits-mlp", "vision/digits-cnn", "sequence/encoder"])

@@ -99,10 +99,10 @@ def test_all_time_has_a_line(spec: Spec, backend: str, train: bool) -> None:
     lines = TEXT.split("\n")
     timed = {step.step: step for step in found.steps if step.seconds is not None}
     for step in found.steps:
-        assert step.file == "small.yaml" or step.step in ("word", "optimizer")
+        assert step.file == "small.yaml" or step.step in ("word", "train.optimizer")
         assert not step.line or lines[step.line - 1].strip().startswith(("-", "loss:"))
     assert "linear:" in lines[timed["logits"].line - 1]
-    assert {"logits", "linear_1", "loss"} | ({"optimizer"} if train else set()) <= timed.keys()
+    assert {"logits", "linear_1", "train.loss"} | ({"train.optimizer"} if train else set()) <= timed.keys()
     assert timed["linear_1"].flops >= 8 * 12 * (2 * 6 + 1) * (2 if train else 1)
     assert all(step.seconds > 0 for step in timed.values() if step.flops)
     assert found.parts == pytest.approx(found.outside + sum(step.seconds for step in timed.values()))
