@@ -13,6 +13,7 @@ from dataclasses import field
 
 from .analysis import VIEWS
 from .ir import Const, Graph, Input, Item, Origin, Value
+from .ops.recurrent import LstmGrad, Recurrent
 from .structs import Struct
 
 # (size, rate) at rising sizes; between two sizes the rate is interpolated, beyond the last it stays.
@@ -120,6 +121,21 @@ def steps_of(value: Value) -> int:
     return max((d for shape in sequences if isinstance(d := shape[1], int)), default=1)
 
 
+def products_of(value: Value) -> list[tuple[float, int]]:
+    """The FLOPs of the products that an op makes one after the other, and how many there are of these.
+
+    A recurrence makes one of its inputs at all steps, and one of its states at each; its gradient those of weights.
+    """
+    steps, at_once = steps_of(value), 0
+    if isinstance(value.op, Recurrent | LstmGrad):
+        x, weight, recurrent = value.op.forward(value.inputs)[:3]
+        rows = x.type.with_shape(x.shape[:2]).numel()
+        more = weight.type.numel() + recurrent.type.numel() if isinstance(value.op, LstmGrad) else 0
+        at_once = 2 * rows * (weight.type.numel() + more)
+    rest = (value.flops - at_once) / steps
+    return [(rest, steps)] if at_once == 0 else [(at_once, 1), (rest, steps)]
+
+
 def _is(value: Value, words: Sequence[str]) -> bool:
     return any(word in value.op.kind for word in words)
 
@@ -131,8 +147,7 @@ def work_seconds(value: Value, rates: Rates) -> float:
         return 0.0
     memory = size / rate_at(rates.bandwidth, size)
     if _is(value, PRODUCTS):
-        flops = value.flops
-        return max(memory, flops / rate_at(rates.products, flops / steps_of(value)))
+        return max(memory, sum(count * flops / rate_at(rates.products, flops) for flops, count in products_of(value)))
     if _is(value, FUNCTIONS):
         return max(memory, max(t.numel() for t in (*value.types, *value.inputs[0].types)) / rates.functions)
     return memory
@@ -192,12 +207,23 @@ def threads_for(graph: Graph, machine: Machine, backend: str = "numpy") -> int:
     for the slowest of them, which may not have a core.
     """
     whole = saved = 0.0
+    least = machine.spread[backend]
     for v in graph.order():
-        alone = work_seconds(v, machine.one)
-        whole += alone + (0.0 if isinstance(v.op, FREE) else steps_of(v) * min(machine.op.values()))
-        if alone / steps_of(v) > machine.spread[backend]:
-            saved += alone - work_seconds(v, machine.all) - steps_of(v) * WAKING * machine.spread[backend]
+        whole += work_seconds(v, machine.one) + (
+            0.0 if isinstance(v.op, FREE) else steps_of(v) * min(machine.op.values())
+        )
+        for alone, together, count in _pieces(v, machine):
+            if alone > least:
+                saved += count * (alone - together - WAKING * least)
     return machine.threads if saved > WORTH * whole else 1
+
+
+def _pieces(value: Value, machine: Machine) -> list[tuple[float, float, int]]:
+    """What an op does without a pause: the seconds on one thread and on all, and how often."""
+    if steps_of(value) == 1:
+        return [(work_seconds(value, machine.one), work_seconds(value, machine.all), 1)]
+    one, all_ = machine.one.products, machine.all.products
+    return [(flops / rate_at(one, flops), flops / rate_at(all_, flops), n) for flops, n in products_of(value)]
 
 
 def time_text(seconds: float) -> str:

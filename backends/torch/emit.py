@@ -170,7 +170,7 @@ def _conv(w: Writer, v: Value, a: Sequence[str]) -> str:
     if isinstance(w, packed.Packing) and packed.packs_conv(v):
         return packed.conv(w, v, a)
     if isinstance(w, packed.Packing) and isinstance(v.inputs[1].op, Const) and v.rank == 4:
-        weight = w.packed(v.inputs[1], packed.channels_last, "channels last", "weight")
+        weight = w.packed((v.inputs[1],), packed.channels_last, "channels last", "weight")
     pads = [low for low, _ in op.pads] if packed.symmetric(op.pads) else [0] * len(op.pads)
     x = x if packed.symmetric(op.pads) else pad_text(x, op.pads)
     b = bias[0] if bias else None
@@ -321,9 +321,11 @@ def _recurrent(name: str, extra: Callable[[Any], str] = lambda op: "") -> Write:
 
 def _lstm(w: Writer, v: Value, a: Sequence[str]) -> str:
     """An LSTM; where its gradient is asked for, its kernel leaves behind what that needs."""
-    if not isinstance(w, packed.Packing) or packed.trained_by(v) not in w.trained:
-        return _recurrent("lstm")(w, v, a)
-    return _lstm_train(w, packed.trained_by(v), a)
+    if isinstance(w, packed.Packing) and packed.trained_by(v) in w.trained:
+        return _lstm_train(w, packed.trained_by(v), a)
+    if isinstance(w, packed.Packing) and packed.packs_lstm(v):
+        return packed.lstm(w, v, a)
+    return _recurrent("lstm")(w, v, a)
 
 
 def _lstm_train(w: packed.Packing, which: packed.Trained, a: Sequence[str]) -> str:

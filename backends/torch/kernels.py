@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -98,6 +98,15 @@ def lstm(
     x = x.flip(1) if reverse else x
     y, h, c = torch.lstm(x, [h[None], c[None]], weights, True, 1, 0.0, False, False, True)
     return y.flip(1) if reverse else y, h[0], c[0]
+
+
+def lstm_packed(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], h: Tensor, c: Tensor, reverse: bool
+) -> tuple[Tensor, ...]:
+    """`lstm` of oneDNN, with weights in its layout."""
+    x = x.transpose(0, 1).contiguous()
+    y, h, c, _ = torch.ops.aten.mkldnn_rnn_layer(x, *weights, *biases, h, c, reverse, [], *_layer(h), False, False)
+    return y.transpose(0, 1), h, c
 
 
 def lstm_train(
@@ -196,6 +205,6 @@ def turned(x: Tensor, lengths: Tensor) -> Tensor:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f.__name__: f for f in (fold, max_pool_grad, batch_norm_train, batch_norm_grad, layer_norm_grad)},
     **{f.__name__: f for f in (global_norm, like)},
-    **{f.__name__: f for f in (lstm, lstm_train, lstm_grad, gru, rnn, packed, turned)},
+    **{f.__name__: f for f in (lstm, lstm_packed, lstm_train, lstm_grad, gru, rnn, packed, turned)},
     **{name: getattr(recurrent, name) for name in recurrent.NAMES},
 }

@@ -6,9 +6,8 @@ Both are asked through PyTorch, by the operators that its own compiler calls for
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,10 +33,9 @@ _ONEDNN = {
 _ADDMM = {"relu": "", "gelu": ", use_gelu=True"}
 
 
-class Pack(Protocol):
-    """Lays a weight out for a kernel; equal ones give equal results."""
-
-    def __call__(self, weight: Tensor) -> Tensor: ...
+Packed = Tensor | list[Tensor]
+# Lays weights out for a kernel; equal ones give equal results.
+Pack = Callable[..., Packed]
 
 
 # An LSTM, by its inputs and whether it runs in reverse.
@@ -57,13 +55,13 @@ class Packing(Writer):
 
     def __init__(self, reserved: Sequence[str] = ()) -> None:
         super().__init__(reserved)
-        self.packs: dict[str, tuple[Value, object, Pack]] = {}
+        self.packs: dict[str, tuple[tuple[Value, ...], object, Pack]] = {}
         # LSTMs whose gradients follow: what they leave behind for these, and how many there are
         self.trained: dict[Trained, str] = {}
         self.gradients: Counter[Trained] = Counter()
         # Tensors that kernels look at but do not read
         self.blanks: dict[tuple[tuple[int, ...], DType, bool], str] = {}
-        self._known: dict[tuple[Value, object], str] = {}
+        self._known: dict[tuple[tuple[Value, ...], object], str] = {}
 
     def blank(self, shape: tuple[int, ...], dtype: DType) -> str:
         """The name of a tensor without content, for what a kernel's result is to be like: with channels innermost."""
@@ -72,12 +70,12 @@ class Packing(Writer):
             self.blanks[key] = self.names.make("blank")
         return self.blanks[key]
 
-    def packed(self, weight: Value, pack: Pack, key: object, hint: str = "packed") -> str:
-        """The name of a constant laid out by `pack`, which `key` tells from others."""
-        if (weight, key) not in self._known:
-            name = self._known[weight, key] = self.names.make(hint)
-            self.packs[name] = (weight, key, pack)
-        return self._known[weight, key]
+    def packed(self, weights: tuple[Value, ...], pack: Pack, key: object, hint: str = "packed") -> str:
+        """The name of constants laid out by `pack`, which `key` tells from others."""
+        if (weights, key) not in self._known:
+            name = self._known[weights, key] = self.names.make(hint)
+            self.packs[name] = (weights, key, pack)
+        return self._known[weights, key]
 
 
 def turned(weight: Tensor) -> Tensor:
@@ -130,7 +128,7 @@ def conv(w: Packing, v: Value, a: Sequence[str]) -> str:
     """A convolution with what follows it, by one call of oneDNN."""
     op, (x, weight, *_) = conv_of(v), v.inputs
     pack = partial(_conv_pack, op=op, shape=[int(d) for d in x.shape])
-    packed = w.packed(weight, pack, op)
+    packed = w.packed((weight,), pack, op)
     bias = a[2] if len(a) > 2 and not is_zero(v.inputs[2]) else "None"
     window = f"{[low for low, _ in op.pads]!r}, {list(op.stride)!r}, {list(op.dilation)!r}, {op.groups}"
     activation = v.op.activation if isinstance(v.op, FusedConv) else ""
@@ -188,12 +186,12 @@ def linear(w: Packing, v: Value, a: Sequence[str]) -> str:
     activation = v.op.activation if isinstance(v.op, FusedLinear) else ""
     if packs_linear(v):
         rows = v.type.numel() // int(weight.shape[0])
-        packed = w.packed(weight, partial(_linear_pack, rows=rows), "linear")
+        packed = w.packed((weight,), partial(_linear_pack, rows=rows), "linear")
         name, form = _ONEDNN[activation]
         if len(a) > 3:
             return f"torch.ops.mkldnn._linear_pointwise.binary({a[0]}, {a[3]}, {packed}, {bias}, 'add')"
         return f"torch.ops.mkldnn._linear_pointwise({a[0]}, {packed}, {bias}, {name!r}, [], {form!r})"
-    plain = w.packed(weight, turned, "turned", "turned")
+    plain = w.packed((weight,), turned, "turned", "turned")
     if activation:
         return f"torch._addmm_activation({bias}, {a[0]}, {plain}{_ADDMM[activation]})"
     return f"torch.addmm({bias}, {a[0]}, {plain})" if bias else f"torch.mm({a[0]}, {plain})"
@@ -207,6 +205,31 @@ def by_onednn(v: Value, depth: Dim) -> bool:
 def product(x: str, weight: str, bias: str | None = None) -> str:
     """x weightᵀ + bias, by oneDNN."""
     return f"torch.ops.mkldnn._linear_pointwise({x}, {weight}, {bias}, 'none', [], '')"
+
+
+def _lstm_pack(weight: Tensor, recurrent: Tensor, size: Sequence[int], reverse: bool) -> list[Tensor]:
+    reorder = torch.ops.mkldnn._reorder_mkldnn_rnn_layer_weight
+    packed: list[Tensor] = reorder(weight, recurrent, recurrent.shape[1], reverse, True, False, list(size))
+    return packed
+
+
+def packs_lstm(v: Value) -> bool:
+    """Whether an LSTM is oneDNN's, by weights in its layout: they do not change, and rows have no padding."""
+    x, weight, recurrent, bias = v.inputs[:4]
+    constant = all(isinstance(w.op, Const) for w in (weight, recurrent, bias))
+    plain = len(v.inputs) == 6 and x.dtype is DType.f32 and not x.type.names and 0 not in x.shape
+    return constant and plain
+
+
+def lstm(w: Packing, v: Value, a: Sequence[str]) -> str:
+    """An LSTM by a kernel of oneDNN, its weights laid out before."""
+    assert isinstance(v.op, Lstm)
+    x, weight, recurrent, bias = v.inputs[:4]
+    rows, steps, features = map(int, x.shape)
+    pack = partial(_lstm_pack, size=(steps, rows, features), reverse=v.op.reverse)
+    packed = w.packed((weight, recurrent), pack, ("lstm", v.op.reverse))
+    none = w.packed((bias,), torch.zeros_like, "zeros", "zeros")
+    return f"lstm_packed({a[0]}, {packed}, ({a[3]}, {none}), {a[4]}, {a[5]}, {v.op.reverse})"
 
 
 def is_plain(v: Value) -> bool:

@@ -24,7 +24,7 @@ from ..source import Writer, hint_of
 from .emit import argument, write
 from .kernels import FUNCTIONS
 from .over import write_over
-from .packed import Pack, Packing, channels_last, trained_by
+from .packed import Pack, Packed, Packing, channels_last, trained_by
 from .verified import Verified
 
 # Ops whose result may be a view of their first input.
@@ -230,7 +230,7 @@ class Layouts:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._constants: WeakKeyDictionary[Value, torch.Tensor] = WeakKeyDictionary()
-        self._packed: WeakKeyDictionary[Value, dict[object, torch.Tensor]] = WeakKeyDictionary()
+        self._packed: WeakKeyDictionary[Value, dict[object, Packed]] = WeakKeyDictionary()
         self._blank = torch.empty(0, dtype=torch.uint8, device=device)
 
     def constant(self, value: Value) -> torch.Tensor:
@@ -239,12 +239,13 @@ class Layouts:
             self._constants[value] = tensor_of(value.op.value.array.copy()).to(self.device)
         return self._constants[value]
 
-    def packed(self, weight: Value, key: object, pack: Pack) -> torch.Tensor:
-        """A weight laid out as the first program that asks has it: kernels take it for other sizes, too."""
-        found = self._packed.setdefault(weight, {})
-        if key not in found:
-            found[key] = pack(self.constant(weight))
-        return found[key]
+    def packed(self, weights: tuple[Value, ...], key: object, pack: Pack) -> Packed:
+        """Weights laid out as the first program that asks has them: kernels take them for other sizes, too."""
+        first, *others = weights
+        found = self._packed.setdefault(first, {})
+        if (key, *others) not in found:
+            found[key, *others] = pack(*map(self.constant, weights))
+        return found[key, *others]
 
     def blank(self, shape: tuple[int, ...], dtype: DType, last: bool) -> torch.Tensor:
         """A tensor that nothing reads or writes: all of them share a stretch of memory, which is never touched."""

@@ -288,6 +288,10 @@ class Recurrent(Op):
     def scan(self) -> Scan:
         raise NotImplementedError
 
+    def forward(self, inputs: Sequence[T]) -> tuple[T, ...]:
+        """Of what stands for this op's inputs, what stands for those of the layer: see `LstmGrad`."""
+        return tuple(inputs)
+
     def type(self, x: Type, weight: Type, recurrent: Type, *rest: Type) -> tuple[Type, ...]:
         scan = self.scan()
         bias, others = rest[0], rest[1:]
