@@ -22,7 +22,7 @@ from .profiling import Clock, Segment, repeat
 MAX_SHAPES = 32
 
 Run = Callable[..., dict[str, Array]]
-Layout = tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]
+Layout = list[tuple[np.dtype[Any], tuple[int, ...]]]
 
 
 class Specialised(ABC):
@@ -34,7 +34,10 @@ class Specialised(ABC):
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._fed = {input_of(v).name: v.type for v in graph.inputs if input_of(v).role not in ("param", "buffer")}
-        self._compiled: OrderedDict[Layout, Run] = OrderedDict()
+        self._compiled: OrderedDict[tuple[Any, ...], Run] = OrderedDict()
+        # The program that ran last, and what for: mostly the next, too
+        self._last: Layout | None = None
+        self._run: Run
         self._lock = threading.Lock()
 
     @abstractmethod
@@ -48,16 +51,22 @@ class Specialised(ABC):
         """Run once. Raises `IRError` for a feed that is missing or of another type."""
         arrays = self._given(feeds)
         # Element types and shapes say the sizes of all named dims: what was checked once need not be again.
-        layout = tuple([(array.dtype, array.shape) for array in arrays])
+        layout = [(array.dtype, array.shape) for array in arrays]
         with self._lock:
-            run = self._compiled.get(layout)
-            if run is None:
-                run = self._compiled[layout] = self.specialise(self._checked(arrays))
-                if len(self._compiled) > MAX_SHAPES:
-                    self._compiled.popitem(last=False)
-            else:
-                self._compiled.move_to_end(layout)
-            return run(*arrays)
+            if layout != self._last:
+                self._run, self._last = self._ready(layout, arrays), layout
+            return self._run(*arrays)
+
+    def _ready(self, layout: Layout, arrays: Sequence[Array]) -> Run:
+        """The program for arrays of some types and shapes, the last to be forgotten."""
+        key = tuple(layout)
+        run = self._compiled.get(key)
+        if run is None:
+            run = self._compiled[key] = self.specialise(self._checked(arrays))
+            if len(self._compiled) > MAX_SHAPES:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(key)
+        return run
 
     def _given(self, feeds: Mapping[str, Array]) -> list[Array]:
         """The feeds in the order of the graph's inputs; raises `IRError` where one is missing."""

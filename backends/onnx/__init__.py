@@ -24,7 +24,7 @@ from ..profiling import Clock
 from .emit import native, native_here
 from .model import model_proto
 from .prepare import prepare
-from .running import OnnxState, in_place, runner
+from .running import Bound, OnnxState, Prepared, in_place
 
 __all__ = ["BACKEND", "OnnxBackend", "model_proto"]
 
@@ -41,20 +41,21 @@ class OnnxExecutable(Specialised):
         self._native = partial(native_here, kept=in_place(graph))
 
     def specialise(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
-        return self._run(sizes, clock) if clock is not None else self._general or self._run(sizes)
+        prepared = self._general if clock is None else None
+        return Bound(prepared or self._prepared(sizes, clock), self.state, sizes)
 
     @cached_property
-    def _general(self) -> Run | None:
-        """The program for all sizes; `None` where there is state, or where some op asks for numbers."""
+    def _general(self) -> Prepared | None:
+        """The session for all sizes; `None` where there is state, or where some op asks for numbers."""
         if self.graph.by_role("param", "buffer"):
             return None
         try:
-            return self._run({})
+            return self._prepared({})
         except ValueError:
             return None
 
-    def _run(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Run:
-        return runner(prepare(lower(self.graph, sizes, self._native, "onnx")), self.state, clock)
+    def _prepared(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Prepared:
+        return Prepared(prepare(lower(self.graph, sizes, self._native, "onnx")), clock)
 
 
 def write_with_data_beside(proto: onnx.ModelProto, path: Path) -> None:

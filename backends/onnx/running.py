@@ -12,9 +12,8 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, numpy_helper
 
-from ...compiler.ir import Array, DType, Frozen, Graph, Input, Item, Origin, input_of
+from ...compiler.ir import Array, DType, Frozen, Graph, Input, Item, Origin, Type, input_of
 from ...compiler.ops.attention import CachedAttention
-from ..executable import Run
 from ..profiling import Clock
 from ..threads import threads
 from .emitter import ELEMENTS
@@ -97,54 +96,45 @@ def _elsewhere(name: str, array: Array) -> TensorProto:
     return proto
 
 
-def runner(graph: Graph, state: OnnxState, clock: Clock | None = None) -> Run:
-    """A prepared graph as a function of the arrays fed to it, in the order of its inputs."""
-    return Stateful(graph, state, clock) if graph.by_role("param", "buffer") else stateless(graph, clock)
+# Outputs of no more bytes are copied from a place of their own; others are written into fresh arrays.
+SMALL = 1 << 16
 
 
-def stateless(graph: Graph, clock: Clock | None) -> Run:
-    """A graph that reads nothing but what it is fed. What it returns is the caller's own."""
-    session, constants = session_of(graph, clock)
-    read = {i.name for i in session.get_inputs()}
-    fed = [input_of(v).name for v in graph.inputs]
-    unread = [name for name in fed if name not in read]
-    names, made = list(graph.outputs), [o.name for o in session.get_outputs()]
+class Prepared:
+    """A graph as a session. Of sizes that are not said, it is one for all."""
 
-    def run(*arrays: Array, kept: list[Array] = constants) -> dict[str, Array]:
-        feeds = dict(zip(fed, arrays, strict=True))
-        for name in unread:
-            del feeds[name]
-        return dict(zip(names, session.run(made, feeds), strict=True))
-
-    return run
+    def __init__(self, graph: Graph, clock: Clock | None = None) -> None:
+        self.graph = graph
+        self.session, self._constants = session_of(graph, clock)
+        self.read = {i.name for i in self.session.get_inputs()}
 
 
-class Stateful:
-    """A graph at given sizes whose state passes through IO binding, without copies.
+class Bound:
+    """A prepared graph at given sizes, as a function of the arrays fed to it, in the order of its inputs.
 
-    Two bindings take turns, as the two sets of values of the state do: then little has to be bound anew.
+    Inputs, outputs and state pass through IO binding. Where there is state, two bindings take turns, as the two sets of
+    its values do: then little has to be bound anew. What it returns is the caller's own.
     """
 
-    def __init__(self, graph: Graph, state: OnnxState, clock: Clock | None = None) -> None:
-        self.session, self.constants = session_of(graph, clock)
-        self.state = state
-        read = {i.name for i in self.session.get_inputs()}
+    def __init__(self, prepared: Prepared, state: OnnxState, sizes: Mapping[str, int]) -> None:
+        graph = prepared.graph
+        self.prepared, self.state = prepared, state
         names = {input_of(v).name: input_of(v).role in ("param", "buffer") for v in graph.inputs}
-        self.fed = [name if name in read else None for name, held in names.items() if not held]
-        self.held = [name for name, held in names.items() if held and name in read]
+        self.fed = [name if name in prepared.read else None for name, held in names.items() if not held]
+        self.held = [name for name, held in names.items() if held and name in prepared.read]
         made = output_names(graph)
         updated = list(zip(graph.updates, made[len(graph.outputs) :], strict=True))
         kept = in_place(graph)
         self.updates = [pair for pair in updated if pair[0] not in kept]
         self.kept = [pair for pair in updated if pair[0] in kept]
-        self.bindings = [Binding(self.session) for _ in range(2 if graph.updates else 1)]
-        # Outputs have a place of their own, from which they are copied.
-        self.outputs: dict[str, Array] = {}
-        for name, called, v in zip(graph.outputs, made, graph.outputs.values(), strict=False):
-            place = np.empty([int(d) for d in v.shape], v.dtype.numpy)
-            self.outputs[name] = place
-            for binding in self.bindings:
-                binding.output(called, ort.OrtValue.ortvalue_from_numpy(place))
+        self.bindings = [Binding(prepared.session) for _ in range(2 if graph.updates else 1)]
+        types = {name: v.type.bind(sizes) for name, v in graph.outputs.items()}
+        called = dict(zip(types, made, strict=False))
+        self.places = {name: _empty(t) if t.nbytes() <= SMALL else None for name, t in types.items()}
+        self.large = [(name, called[name], types[name]) for name, place in self.places.items() if place is None]
+        for name, place in self.places.items():
+            for binding in self.bindings if place is not None else ():
+                binding.output(called[name], ort.OrtValue.ortvalue_from_numpy(place))
 
     def __call__(self, *arrays: Array) -> dict[str, Array]:
         binding = self.bindings[0]
@@ -158,10 +148,18 @@ class Stateful:
             binding.output(called, self.state.values[name])
         for name, called in self.updates:
             binding.output(called, self.state.spare(name))
-        self.session.run_with_iobinding(binding.of)
+        fresh = {}
+        for name, called, t in self.large:
+            fresh[name] = _empty(t)
+            binding.output(called, ort.OrtValue.ortvalue_from_numpy(fresh[name]))
+        self.prepared.session.run_with_iobinding(binding.of)
         for name, _ in self.updates:
             self.state.swap(name)
-        return {name: place.copy() for name, place in self.outputs.items()}
+        return {name: fresh[name] if place is None else place.copy() for name, place in self.places.items()}
+
+
+def _empty(t: Type) -> Array:
+    return np.empty([int(d) for d in t.shape], t.dtype.numpy)
 
 
 def in_place(graph: Graph) -> set[str]:

@@ -16,7 +16,7 @@ import trine.compiler.training  # noqa: F401 (registers layers, losses, optimize
 from trine.backends.onnx import BACKEND, convolution, model_proto
 from trine.backends.onnx.emit import OPSET, native
 from trine.backends.onnx.prepare import prepare
-from trine.backends.onnx.running import in_place, runner
+from trine.backends.onnx.running import Prepared, in_place
 from trine.compiler.build import build
 from trine.compiler.initialisers import initialise
 from trine.compiler.ir import DType, Graph, Input, Type, Value, constant, evaluate, input_of
@@ -280,7 +280,7 @@ def test_the_error_function_of_float64() -> None:
 def test_one_session_for_all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph without state is made ready once; also a sequence of padding alone is what the reference says."""
     made = []
-    monkeypatch.setattr(onnx_backend, "runner", lambda *args: made.append(runner(*args)) or made[-1])
+    monkeypatch.setattr(onnx_backend, "Prepared", lambda *args: made.append(Prepared(*args)) or made[-1])
     model = from_spec("x: 'int[T]'", f"[{IDS}, {{attention: {{heads: 2, kv_heads: 1}}}}, {{mean: {{over: T}}}}]")
     run = BACKEND.compile(freeze(model), BACKEND.state({}))
     for rows, steps in ((2, 5), (3, 4), (1, 7)):
