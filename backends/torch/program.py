@@ -209,19 +209,27 @@ class Program:
             names = {self.writer.variables[v]: input_of(v).name for v in self.state}
             function = Verified(function, names, partial(torch.compile, dynamic=False))
         lent = self._lent()
+        mode = torch.inference_mode()  # calls of a program follow one another
+        if device.type == "cpu":
 
-        def run(*arrays: Array) -> dict[str, Array]:
-            with torch.inference_mode():
+            def here(*arrays: Array) -> dict[str, Array]:
+                with mode:
+                    found = function(*map(tensor_of, arrays))
+                return {name: _array(tensor.numpy(), name in lent) for name, tensor in found.items()}
+
+            return here
+
+        def there(*arrays: Array) -> dict[str, Array]:
+            with mode:
                 found = function(*(tensor_of(a).to(device) for a in arrays))
-                return {name: _array(tensor, name in lent) for name, tensor in found.items()}
+                return {name: _array(tensor.cpu().numpy(), name in lent) for name, tensor in found.items()}
 
-        return run
+        return there
 
 
-def _array(tensor: torch.Tensor, lent: bool) -> Array:
+def _array(array: Array, lent: bool) -> Array:
     """A result as an array of its own, in row-major order."""
-    array: Array = np.ascontiguousarray(tensor.cpu().numpy()) if tensor.ndim else tensor.cpu().numpy()
-    return array.copy() if lent else array
+    return array.copy() if lent else np.asarray(array, order="C")
 
 
 class Layouts:
@@ -239,12 +247,17 @@ class Layouts:
             self._constants[value] = tensor_of(value.op.value.array.copy()).to(self.device)
         return self._constants[value]
 
+    def _plain(self, value: Value) -> torch.Tensor:
+        """A constant that is to be read once."""
+        assert isinstance(value.op, Const)
+        return self._constants[value] if value in self._constants else tensor_of(value.op.value.array).to(self.device)
+
     def packed(self, weights: tuple[Value, ...], key: object, pack: Pack) -> Packed:
         """Weights laid out as the first program that asks has them: kernels take them for other sizes, too."""
         first, *others = weights
         found = self._packed.setdefault(first, {})
         if (key, *others) not in found:
-            found[key, *others] = pack(*map(self.constant, weights))
+            found[key, *others] = pack(*map(self._plain, weights))
         return found[key, *others]
 
     def blank(self, shape: tuple[int, ...], dtype: DType, last: bool) -> torch.Tensor:
