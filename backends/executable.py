@@ -15,6 +15,7 @@ from ..compiler.ops.recurrent import Lstm, LstmGrad
 from ..compiler.passes import Model, for_training
 from ..compiler.passes.fuse import fuse
 from ..compiler.passes.precision import widened
+from ..compiler.passes.rows import as_matrices
 from ..compiler.rewrite import bind, legalize
 from .profiling import Clock, Segment, repeat
 
@@ -93,10 +94,16 @@ class Specialised(ABC):
         return clock.segments(times)
 
 
-def lower(graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str) -> Graph:
-    """The graph at given sizes, in ops that a backend runs, with what is then constant folded."""
+def lower(
+    graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str, matrices: bool = False
+) -> Graph:
+    """The graph at given sizes, in ops that a backend runs, with what is then constant folded.
+
+    matrices: see `as_matrices`.
+    """
     bound, _ = for_training(Model(bind(graph, sizes)))
     fused = fuse(widened(bound.graph, native), native)
+    fused = as_matrices(fused) if matrices else fused
     lowered, _ = for_training(Model(legalize(fused, _with_gradients(fused, native), backend)))
     return lowered.graph
 

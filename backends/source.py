@@ -40,9 +40,17 @@ class Writer:
         self.variables: dict[Value, str] = {}
         self.headings: dict[str, Origin] = {}
         self._origin: Origin | None = None
+        self._once: dict[str, str] = {}
 
     def line(self, text: str) -> None:
         self.lines.append(text)
+
+    def once(self, text: str, hint: str) -> str:
+        """A variable for an expression that several lines take."""
+        if text not in self._once:
+            self._once[text] = self.names.make(hint)
+            self.line(f"{self._once[text]} = {text}")
+        return self._once[text]
 
     def heading(self, place: Origin | None) -> None:
         """A comment with the step that the next lines come from, when it changes.

@@ -18,6 +18,7 @@ from ..base import Measured
 from ..executable import Run, Specialised, lower
 from ..profiling import Clock
 from ..source import Writer, hint_of
+from ..standing import Standing
 from . import kernels, layout, pooling, rows, together, updates
 from .emit import EMIT, WORK, is_view, kind_of, native, write, written_over
 
@@ -69,7 +70,7 @@ class NumpyExecutable(Specialised):
         return run
 
     def _lowered(self, sizes: Mapping[str, int]) -> Graph:
-        return lower(self.graph, sizes, native, "numpy")
+        return lower(self.graph, sizes, native, "numpy", matrices=True)
 
 
 class Program:
@@ -91,7 +92,10 @@ class Program:
         self.last_channels = layout.channels_last(self.values)
         self.offsets, self.size = self._plan()
         self.buffers: dict[str, tuple[int, Type, bool]] = {}
-        self.source = self._write()
+        self.standing = Standing()
+        self.before: list[str] = []
+        self.function = self._write()
+        self.source = "\n".join([*self.before, self.function])
 
     def _plan(self) -> tuple[dict[Value, int], int]:
         """Where in the arena each value goes. What leaves the function is not in the arena."""
@@ -136,12 +140,21 @@ class Program:
         w = self.writer
         for v in (*self.fed, *self.state):
             w.variables[v] = w.names.make(input_of(v).name)
+        for v in self.state:
+            self.standing.keep(v)
         grouped = {v for group in self.together for v in group}
         for v in self.values:
             if v in grouped or (isinstance(v.op, Item) and v.inputs[0] in grouped):
                 continue
+            if is_view(v) and self.standing.view(v):
+                text = write(w, v, None)
+                w.variables[v] = w.names.make(hint_of(v))
+                self.before.append(f"{w.variables[v]} = {text}")
+                continue
             w.heading(v.origin)
             target = self._target(v)
+            if target in self.buffers and v not in self.last_channels:
+                self.standing.keep(v)
             text = self._update(v) if kind_of(v) == "state" else write(w, v, target)
             w.variables[v] = target or w.names.make(hint_of(v))
             if text != w.variables[v]:
@@ -266,8 +279,9 @@ class Program:
             namespace[self.writer.variables[v]] = state[input_of(v).name]
         for name, group in self.groups.items():
             namespace[name] = together.joined(self._arrays(v, state, namespace) for v in group)
-        source = self.source if clock is None else clock.marked(self.source, self.writer.headings, namespace)
+        source = self.function if clock is None else clock.marked(self.function, self.writer.headings, namespace)
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
+        exec("\n".join(self.before), namespace)
         exec(compile(source, f"<{self.graph.name} on numpy>", "exec"), namespace)
         function: Callable[..., dict[str, Array]] = namespace["run"]
         return function

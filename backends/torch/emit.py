@@ -126,7 +126,7 @@ def _gather(w: Writer, v: Value, a: Sequence[str]) -> str:
     x, index = v.inputs
     axis = op.axis % x.rank
     if axis == 0 and x.rank == 2:
-        return f"F.embedding({a[1]}, {a[0]})"
+        return f"torch.embedding({a[0]}, {a[1]})"
     flat = f"torch.index_select({a[0]}, {axis}, {a[1]}.reshape(-1))"
     return f"{flat}.reshape({shape_text(v.shape)})" if index.rank != 1 else flat
 
@@ -140,11 +140,12 @@ def _scatter_add(w: Writer, v: Value, a: Sequence[str]) -> str:
 
 
 def _write_slice(w: Writer, v: Value, a: Sequence[str]) -> str:
-    return f"{a[0]}.index_copy({places_text(v, a)})"
+    return f"{a[0]}.index_copy({places_text(w, v, a)})"
 
 
-def places_text(v: Value, a: Sequence[str]) -> str:
-    return f"{cast(linalg.WriteSlice, v.op).axis}, {a[2]}.reshape((1,)), {a[1]}"
+def places_text(w: Writer, v: Value, a: Sequence[str]) -> str:
+    place = w.once(f"{a[2]}.reshape((1,))", "place")
+    return f"{cast(linalg.WriteSlice, v.op).axis}, {place}, {a[1]}"
 
 
 def _windows(w: Writer, v: Value, a: Sequence[str]) -> str:
@@ -274,7 +275,7 @@ def _batch_norm_train(w: Writer, v: Value, a: Sequence[str]) -> str:
 
 
 def _layer_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
-    return f"F.layer_norm({a[0]}, {shape_text(v.shape[-1:])}, {a[1]}, {a[2]}, {cast(norm.LayerNorm, v.op).eps!r})"
+    return f"torch.layer_norm({a[0]}, {shape_text(v.shape[-1:])}, {a[1]}, {a[2]}, {cast(norm.LayerNorm, v.op).eps!r})"
 
 
 def _group_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
@@ -298,9 +299,20 @@ def _softmax_grad(name: str) -> Write:
     return lambda w, v, a: f"torch.ops.aten.{name}({', '.join(a)}, {cast(Any, v.op).axis}, {dtype_text(v.dtype)})"
 
 
+# A call of oneDNN's takes longer than the few that gelu is made of, for so few numbers.
+FEW = 2048
+
+
 def _gelu(w: Writer, v: Value, a: Sequence[str]) -> str:
+    if isinstance(w, packed.Packing) and few_gelus(v):
+        return f"gelu({a[0]})"
     form = "tanh" if cast(activations.Gelu, v.op).approximate else "none"
     return f"F.gelu({a[0]}, approximate={form!r})"
+
+
+def few_gelus(v: Value) -> bool:
+    exact = not cast(activations.Gelu, v.op).approximate and v.dtype is DType.f32
+    return exact and not v.type.names and v.type.numel() <= FEW
 
 
 def _gelu_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
@@ -493,12 +505,17 @@ def write(w: Writer, v: Value) -> str:
     if isinstance(v.op, Item):
         return f"{argument(w, v.inputs[0])}[{v.op.index}]"
     plain = 1 if isinstance(v.op, e.Where) else 0  # a condition is a tensor
-    args = [argument(w, x, i >= plain and takes_numbers(v)) for i, x in enumerate(v.inputs)]
+    args = [argument(w, x, i >= plain and takes_numbers(w, v)) for i, x in enumerate(v.inputs)]
     return EMIT[type(v.op)](w, v, args)
 
 
-def takes_numbers(v: Value) -> bool:
-    """Whether scalar constants may be written as numbers: a tensor beside them gives the element type."""
+def takes_numbers(w: Writer, v: Value) -> bool:
+    """Whether scalar constants are written as numbers: a tensor beside them gives the element type.
+
+    A call takes a tensor sooner than it makes one of a number, but for exponents, of which it knows some.
+    """
+    if isinstance(w, packed.Packing) and isinstance(v.op, e.Add | e.Sub | e.Mul | e.Div | e.Less | e.Equal | e.Where):
+        return False
     peers = v.inputs[1:] if isinstance(v.op, e.Where) else v.inputs
     if all(isinstance(x.op, Const) and x.rank == 0 for x in peers):
         return False

@@ -76,6 +76,15 @@ def layer_norm_grad(g: Tensor, x: Tensor, scale: Tensor, eps: float) -> tuple[Te
     return found
 
 
+_HALF, _ROOT = torch.tensor(0.5), torch.tensor(0.5**0.5)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x Φ(x), of float32."""
+    half = torch.mul(x, _HALF)
+    return half.addcmul_(half, torch.mul(x, _ROOT).erf_())
+
+
 def global_norm(*tensors: Tensor) -> Tensor:
     """The Euclidean norm of all numbers of several tensors together."""
     norms: tuple[Tensor, ...] = torch._foreach_norm(tensors)
@@ -204,7 +213,7 @@ def turned(x: Tensor, lengths: Tensor) -> Tensor:
 # What generated source may call.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f.__name__: f for f in (fold, max_pool_grad, batch_norm_train, batch_norm_grad, layer_norm_grad)},
-    **{f.__name__: f for f in (global_norm, like)},
+    **{f.__name__: f for f in (global_norm, like, gelu)},
     **{f.__name__: f for f in (lstm, lstm_packed, lstm_train, lstm_grad, gru, rnn, packed, turned)},
     **{name: getattr(recurrent, name) for name in recurrent.NAMES},
 }

@@ -10,17 +10,17 @@ from ...compiler.ops import activations as act
 from ...compiler.ops import elementwise as e
 from ...compiler.ops import linalg as lin
 from ..source import Writer
-from .emit import argument, places_text, takes_numbers
+from .emit import argument, few_gelus, places_text, takes_numbers
 
-Over = Callable[[Value, Sequence[str]], str]
+Over = Callable[[Writer, Value, Sequence[str]], str]
 
 
 def _over(name: str) -> Over:
     """`x.name_(…)`"""
-    return lambda v, a: f"{a[0]}.{name}_({', '.join(a[1:])})"
+    return lambda w, v, a: f"{a[0]}.{name}_({', '.join(a[1:])})"
 
 
-def _gelu_over(v: Value, a: Sequence[str]) -> str:
+def _gelu_over(w: Writer, v: Value, a: Sequence[str]) -> str:
     form = "tanh" if cast(act.Gelu, v.op).approximate else "none"
     return f"torch.ops.aten.gelu_({a[0]}, approximate={form!r})"
 
@@ -31,9 +31,9 @@ _OVER: dict[type[Op], Over] = {
     e.Cos: _over("cos"), e.Tanh: _over("tanh"), e.Abs: _over("abs"), e.Floor: _over("floor"), e.Erf: _over("erf"),
     e.Add: _over("add"), e.Sub: _over("sub"), e.Mul: _over("mul"), e.Div: _over("div"),
     act.Relu: _over("relu"), act.Sigmoid: _over("sigmoid"), act.Gelu: _gelu_over,
-    lin.WriteSlice: lambda v, a: f"{a[0]}.index_copy_({places_text(v, a)})",
-    act.Silu: lambda v, a: f"F.silu({a[0]}, inplace=True)",
-    act.ReluGrad: lambda v, a: f"torch.ops.aten.threshold_backward.grad_input({a[0]}, {a[1]}, 0, grad_input={a[0]})",
+    lin.WriteSlice: lambda w, v, a: f"{a[0]}.index_copy_({places_text(w, v, a)})",
+    act.Silu: lambda w, v, a: f"F.silu({a[0]}, inplace=True)",
+    act.ReluGrad: lambda w, v, a: f"torch.ops.aten.threshold_backward.grad_input({a[0]}, {a[1]}, 0, grad_input={a[0]})",
 }  # fmt: skip
 _EITHER = (e.Add, e.Mul)
 
@@ -41,11 +41,11 @@ _EITHER = (e.Add, e.Mul)
 def write_over(w: Writer, v: Value, free: Callable[[Value], bool]) -> str | None:
     """The expression for a value that takes the place of an argument which is `free`; `None` where there is none."""
     form = _OVER.get(type(v.op))
-    if form is None:
+    if form is None or (isinstance(v.op, act.Gelu) and few_gelus(v)):
         return None
     args = list(v.inputs)
     if isinstance(v.op, _EITHER) and not free(args[0]):
         args.reverse()
     if args[0].type != v.type or not free(args[0]) or args[0] in args[1:]:
         return None
-    return form(v, [argument(w, x, takes_numbers(v)) for x in args])
+    return form(w, v, [argument(w, x, takes_numbers(w, v)) for x in args])

@@ -20,8 +20,9 @@ from ...compiler.ops import conv, elementwise, linalg, recurrent, reduce, shape
 from ...compiler.ops.optim import Adam, Sgd
 from ..executable import Run
 from ..profiling import Clock
-from ..source import Writer, hint_of
-from .emit import argument, write
+from ..source import Writer, hint_of, shape_text
+from ..standing import STANDING, Standing
+from .emit import argument, dtype_text, write
 from .kernels import FUNCTIONS
 from .over import write_over
 from .packed import Pack, Packed, Packing, channels_last, trained_by
@@ -32,6 +33,9 @@ _VIEWS = (
     shape.Reshape, shape.Transpose, shape.BroadcastTo, shape.Slice, shape.Split, shape.Pad, shape.After,
     elementwise.Cast, reduce.Sum, reduce.Mean, conv.Windows, Item,
 )  # fmt: skip
+# Calls that may be told where to write: what is small, and looked at by views, stays where it is from call to call.
+_TAKE_OUT = ("torch.addmm(", "torch.mm(")
+SMALL = 1 << 16
 # Views whose numbers may share a place: nothing may be written into them.
 _OVERLAPPING = (shape.BroadcastTo, conv.Windows)
 
@@ -60,8 +64,10 @@ class Program:
         self.fused = [v for v in order(graph.roots) if isinstance(v.op, Adam | Sgd)]
         self.readers = Counter(x for v in order(graph.roots) for x in v.inputs) + Counter(graph.roots)
         self.in_place: set[Value] = set()
-        self._scalars: dict[str, str] = {}
-        self.source = self._write()
+        self.standing = Standing()
+        self.before: list[str] = []
+        self.function = self._write()
+        self.source = "\n".join([*self.before, self.function])
 
     def _write(self) -> str:
         w = self.writer
@@ -79,12 +85,28 @@ class Program:
         kept = [*self.graph.roots, *(x for v in self.fused for x in v.inputs)]
         dead = dying(values, kept)
         free = _Free(values, kept)
+        looked_at = {v.inputs[0] for v in values if isinstance(v.op, STANDING)} - {_base(v) for v in self.graph.roots}
         for v in values:
+            if self.standing.view(v):
+                text = write(w, v)
+                w.variables[v] = w.names.make(hint_of(v))
+                self.before.append(f"{w.variables[v]} = {text}")
+                known.discard(v)
+                continue
             w.heading(v.origin)
             state = self._written(v)
             text = write_over(w, v, partial(free, v) if state is None else partial(operator.is_, state)) or write(w, v)
             w.variables[v] = w.names.make(hint_of(v))
-            w.line(f"{w.variables[v]} = {text}")
+            if v in looked_at and text.startswith(_TAKE_OUT) and v.type.nbytes() <= SMALL:
+                self.before.append(
+                    f"{w.variables[v]} = torch.empty({shape_text(v.shape)}, dtype={dtype_text(v.dtype)})"
+                )
+                w.line(f"{text[:-1]}, out={w.variables[v]})")
+                self.standing.keep(v)
+                free.never(v)
+                known.discard(v)
+            else:
+                w.line(f"{w.variables[v]} = {text}")
             gone = [w.variables[x] for x in dead[v] if x in known]
             if gone:
                 w.line(f"del {', '.join(gone)}")
@@ -143,11 +165,11 @@ class Program:
         columns = [grads if i == 1 else [argument(w, v.inputs[i]) for v in members] for i in range(count)]
         lists = [f"[{', '.join(column)}]" for column in columns]
         lr, step = (argument(w, x) for x in members[0].inputs[-2:])
-        rate = self._scalar("rate", f"float({lr})")
+        rate = w.once(f"float({lr})", "rate")
         if isinstance(op, Adam):
             kernel = "_fused_adamw_" if op.decoupled else "_fused_adam_"
             # The kernels count steps from one, in a tensor for each parameter.
-            steps = self._scalar("steps", f"torch.full((), float({step}) + 1.0, device=device)")
+            steps = w.once(f"torch.full((), float({step}) + 1.0, device=device)", "steps")
             w.line(
                 f"torch.ops.aten.{kernel}({', '.join(lists)}, [], [{steps}] * {len(members)}, lr={rate}, "
                 f"beta1={op.beta1!r}, beta2={op.beta2!r}, weight_decay={op.decay!r}, eps={op.eps!r}, "
@@ -161,13 +183,6 @@ class Program:
             f"momentum={op.momentum!r}, lr={rate}, dampening=0.0, nesterov={op.nesterov}, "
             "maximize=False, is_first_step=False)"
         )
-
-    def _scalar(self, hint: str, text: str) -> str:
-        """A variable for an expression that several kernels take."""
-        if text not in self._scalars:
-            self._scalars[text] = self.writer.names.make(hint)
-            self.writer.line(f"{self._scalars[text]} = {text}")
-        return self._scalars[text]
 
     def _lent(self) -> set[str]:
         """The outputs that show state, what was fed, constants, or another output: they are copied."""
@@ -201,8 +216,9 @@ class Program:
             namespace[self.writer.variables[v]] = tensors[input_of(v).name]
         if clock is not None and device.type == "cuda":
             clock.wait = torch.cuda.synchronize
-        source = self.source if clock is None else clock.marked(self.source, self.writer.headings, namespace)
+        source = self.function if clock is None else clock.marked(self.function, self.writer.headings, namespace)
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
+        exec("\n".join(self.before), namespace)
         exec(compile(source, f"<{self.graph.name} on torch>", "exec"), namespace)
         function = namespace["run"]
         if compiled:
@@ -307,6 +323,10 @@ class _Free:
         for v in values:
             base = _base(v)
             self.last[base] = max(self.last.get(base, -1), last[v])
+
+    def never(self, v: Value) -> None:
+        """A value's memory is that of the next call, too."""
+        self.last[v] = len(self.place)
 
     def __call__(self, reader: Value, x: Value) -> bool:
         base = _base(x)

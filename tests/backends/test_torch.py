@@ -190,12 +190,12 @@ def test_no_autograd_graph_is_recorded() -> None:
     graph = Graph("g", (x, w), {"y": Linear()(x, w)}, {"w": w * 0.5})
     run = BACKEND.compile(graph, state)
     state.tensors["w"].requires_grad_(True)  # even then
-    original = torch.Tensor.cpu
+    original = torch.Tensor.numpy
     try:
-        torch.Tensor.cpu = lambda self: seen.append(self) or original(self)  # type: ignore[assignment,func-returns-value]
+        torch.Tensor.numpy = lambda self: seen.append(self) or original(self)  # type: ignore[assignment,func-returns-value]
         run({"x": np.ones((1, 3), np.float32)})
     finally:
-        torch.Tensor.cpu = original  # type: ignore[method-assign]
+        torch.Tensor.numpy = original  # type: ignore[method-assign]
     assert seen
     assert not any(tensor.requires_grad for tensor in seen)
 
