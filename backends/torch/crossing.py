@@ -37,22 +37,26 @@ def crossings(seconds: float) -> dict[str, float]:
 
 
 def spread(seconds: float, threads: int) -> float | None:
-    """The time of the smallest product on one thread that more of them make faster, by more than a little."""
+    """The time on one thread from which more make products faster, by more than a little, here and at larger ones.
+
+    It is between two that were tried.
+    """
     if threads == 1:
         return None
-    weight, alone, before = torch.rand(COLUMNS, COLUMNS), 0.0, torch.get_num_threads()
+    weight, before = torch.rand(COLUMNS, COLUMNS), torch.get_num_threads()
+    times: list[float] = []
     try:
-        for rows in SPREAD:
+        for rows in reversed(SPREAD):
             call = partial(torch.mm, torch.rand(rows, COLUMNS), weight)
             torch.set_num_threads(1)
-            alone = min(repeat(call, seconds, least=3))
+            times.append(min(repeat(call, seconds, least=3)))
             torch.set_num_threads(threads)
             # Not the least: threads that happen to be awake are soon asleep again.
-            if alone > GAIN * min(statistics.median(repeat(call, seconds / 3, least=3)) for _ in range(3)):
+            if times[-1] < GAIN * min(statistics.median(repeat(call, seconds / 3, least=3)) for _ in range(3)):
                 break
     finally:
         torch.set_num_threads(before)
-    return alone
+    return statistics.geometric_mean(times[-2:])
 
 
 def _crossing(pairs: Iterator[Pair], seconds: float, slack: float) -> float:
