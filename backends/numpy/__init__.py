@@ -19,14 +19,14 @@ from ..executable import Run, Specialised, lower
 from ..profiling import Clock
 from ..source import Writer, hint_of
 from ..standing import Standing
-from . import kernels, layout, pooling, rows, together, updates
+from . import kernels, layout, pooling, rows, sequences, together, updates
 from .emit import EMIT, WORK, is_view, kind_of, native, write, written_over
 
 __all__ = ["BACKEND", "NumpyBackend"]
 
 KERNELS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (primitive_kernels, kernels, pooling, rows, updates, recurrent)
+    for module in (primitive_kernels, kernels, pooling, rows, updates, recurrent, sequences)
     for name in vars(module)
     if callable(getattr(module, name)) and getattr(getattr(module, name), "__module__", "") == module.__name__
 }
@@ -93,9 +93,8 @@ class Program:
         self.offsets, self.size = self._plan()
         self.buffers: dict[str, tuple[int, Type, bool]] = {}
         self.standing = Standing()
-        self.before: list[str] = []
         self.function = self._write()
-        self.source = "\n".join([*self.before, self.function])
+        self.source = "\n".join([*self.writer.before, self.function])
 
     def _plan(self) -> tuple[dict[Value, int], int]:
         """Where in the arena each value goes. What leaves the function is not in the arena."""
@@ -149,7 +148,7 @@ class Program:
             if is_view(v) and self.standing.view(v):
                 text = write(w, v, None)
                 w.variables[v] = w.names.make(hint_of(v))
-                self.before.append(f"{w.variables[v]} = {text}")
+                w.before.append(f"{w.variables[v]} = {text}")
                 continue
             w.heading(v.origin)
             target = self._target(v)
@@ -281,7 +280,7 @@ class Program:
             namespace[name] = together.joined(self._arrays(v, state, namespace) for v in group)
         source = self.function if clock is None else clock.marked(self.function, self.writer.headings, namespace)
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
-        exec("\n".join(self.before), namespace)
+        exec("\n".join(self.writer.before), namespace)
         exec(compile(source, f"<{self.graph.name} on numpy>", "exec"), namespace)
         function: Callable[..., dict[str, Array]] = namespace["run"]
         return function

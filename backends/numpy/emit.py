@@ -236,6 +236,18 @@ def _scan(name: str, *needs: str, extra: str = "") -> Emit:
     return Emit("fresh", write, (name, *needs))
 
 
+def _layer(name: str, ready: str, extra: Callable[[Any], str] = lambda op: "") -> Emit:
+    """A recurrent layer, with weights that are made ready ahead where they do not change."""
+
+    def write(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
+        x, *weights = args[:4]
+        text = f"{ready}({', '.join(weights)})"
+        made = w.ahead(text, "ready") if all(isinstance(i.op, Const) for i in v.inputs[1:4]) else text
+        return f"{name}({', '.join([x, made, *args[4:]])}, reverse={cast(Any, v.op).reverse}{extra(v.op)})"
+
+    return Emit("fresh", write, (name,))
+
+
 CONV = (
     "windows", "scratch", "like", "channels_last", "padded", "tile_of", "tiles", "gathered", "product", "convolve",
     "depthwise", "endings", "row_of", "finish",
@@ -299,6 +311,8 @@ EMIT: dict[type[Op], Emit] = {
     c.AvgPool: Emit("into", _avg_pool, ("window_sum", *POOL)),
     optim.Adam: Emit("state", _adam, ("scratch", "adam")),
     optim.Sgd: Emit("state", _sgd, ("scratch", "sgd")),
+    rec.Lstm: _layer("lstm", "lstm_ready"), rec.Gru: _layer("gru", "gru_ready"),
+    rec.Rnn: _layer("rnn", "", lambda op: f", relu={op.activation == 'relu'}"),
     rec.LstmScan: _scan("lstm_scan", "time_first"), rec.LstmScanGrad: _scan("lstm_scan_grad", "shifted"),
     rec.GruScan: _scan("gru_scan", "time_first"), rec.GruScanGrad: _scan("gru_scan_grad", "shifted"),
     rec.RnnScan: _scan("rnn_scan", "time_first"), rec.RnnScanGrad: _scan("rnn_scan_grad", "shifted"),

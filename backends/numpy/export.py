@@ -14,6 +14,7 @@ import numpy as np
 
 from ...compiler.analysis import dying
 from ...compiler.ir import Array, Const, Graph, Input, Item, Type, Value, input_of, order
+from ...compiler.ops.recurrent import Recurrent
 from ...compiler.passes import Model
 from ...compiler.rewrite import bind, legalize
 from ...files import write_atomically
@@ -64,8 +65,11 @@ def module_source(model: Model, notes: Mapping[str, str], embed: bool = True) ->
 
 
 def _exportable(v: Value) -> bool:
-    """Whether a value is written natively: weights do not change in the file, so nothing is that changes them."""
-    return native(v) and kind_of(v) != "state"
+    """Whether a value is written natively: weights do not change in the file, so nothing is that changes them.
+
+    Recurrent layers are written as their loops.
+    """
+    return native(v) and kind_of(v) != "state" and not isinstance(v.op, Recurrent)
 
 
 def _heading(graph: Graph, notes: Mapping[str, str]) -> str:

@@ -65,9 +65,8 @@ class Program:
         self.readers = Counter(x for v in order(graph.roots) for x in v.inputs) + Counter(graph.roots)
         self.in_place: set[Value] = set()
         self.standing = Standing()
-        self.before: list[str] = []
         self.function = self._write()
-        self.source = "\n".join([*self.before, self.function])
+        self.source = "\n".join([*self.writer.before, self.function])
 
     def _write(self) -> str:
         w = self.writer
@@ -90,7 +89,7 @@ class Program:
             if self.standing.view(v):
                 text = write(w, v)
                 w.variables[v] = w.names.make(hint_of(v))
-                self.before.append(f"{w.variables[v]} = {text}")
+                w.before.append(f"{w.variables[v]} = {text}")
                 known.discard(v)
                 continue
             w.heading(v.origin)
@@ -98,9 +97,7 @@ class Program:
             text = write_over(w, v, partial(free, v) if state is None else partial(operator.is_, state)) or write(w, v)
             w.variables[v] = w.names.make(hint_of(v))
             if v in looked_at and text.startswith(_TAKE_OUT) and v.type.nbytes() <= SMALL:
-                self.before.append(
-                    f"{w.variables[v]} = torch.empty({shape_text(v.shape)}, dtype={dtype_text(v.dtype)})"
-                )
+                w.before.append(f"{w.variables[v]} = torch.empty({shape_text(v.shape)}, dtype={dtype_text(v.dtype)})")
                 w.line(f"{text[:-1]}, out={w.variables[v]})")
                 self.standing.keep(v)
                 free.never(v)
@@ -218,7 +215,7 @@ class Program:
             clock.wait = torch.cuda.synchronize
         source = self.function if clock is None else clock.marked(self.function, self.writer.headings, namespace)
         # The source is our own: names are made by `Names`, everything else is a number or a table's text.
-        exec("\n".join(self.before), namespace)
+        exec("\n".join(self.writer.before), namespace)
         exec(compile(source, f"<{self.graph.name} on torch>", "exec"), namespace)
         function = namespace["run"]
         if compiled:
