@@ -85,10 +85,16 @@ def gelu(x: Tensor) -> Tensor:
     return half.addcmul_(half, torch.mul(x, _ROOT).erf_())
 
 
+# Numbers from which a product of a vector with itself, which is spread over threads, is faster than a norm, which is not.
+LONG = 1 << 17
+
+
 def global_norm(*tensors: Tensor) -> Tensor:
     """The Euclidean norm of all numbers of several tensors together."""
-    norms: tuple[Tensor, ...] = torch._foreach_norm(tensors)
-    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    long = [x.view(-1) for x in tensors if x.numel() >= LONG and x.is_contiguous()]
+    short = [x for x in tensors if x.numel() < LONG or not x.is_contiguous()]
+    norms: tuple[Tensor, ...] = torch._foreach_norm(short) if short else ()
+    total: Tensor = torch.linalg.vector_norm(torch.stack([*norms, *(torch.dot(x, x).sqrt_() for x in long)]))
     return total
 
 
