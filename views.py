@@ -233,16 +233,18 @@ def _count(number: int) -> str:
 
 def costs_table(rows: Sequence[Priced], machine: Machine) -> Table:
     """What each step should cost on a machine, whole batches at a time."""
-    table = _table("step", "FLOPs", "bytes moved", "estimated", "share", "from", right=COSTS)
+    chosen = ["kernel"] if any(row.kernels for row in rows) else []
+    table = _table("step", "FLOPs", "bytes moved", "estimated", "share", *chosen, "from", right=COSTS)
     whole = sum(row.seconds for row in rows)
     for row in rows:
         step, line = ("", "") if row.place is None else (row.place.step, _line(row.place.file, row.place.line))
         share = f"{row.seconds / whole:.0%}" if whole else "–"
         cells = _count(row.flops), bytes_text(row.bytes), time_text(row.seconds), share
-        table.add_row(Text(step), *cells, Text(line, style="dim"))
+        kernels = ["; ".join(row.kernels)] if chosen else []
+        table.add_row(Text(step), *cells, *kernels, Text(line, style="dim"))
     table.add_section()
     flops, size = sum(row.flops for row in rows), sum(row.bytes for row in rows)
-    table.add_row("total", _count(flops), bytes_text(size), time_text(whole), "", "")
+    table.add_row("total", _count(flops), bytes_text(size), time_text(whole), "", *["" for _ in chosen], "")
     return table
 
 

@@ -59,6 +59,9 @@ class Backend(Protocol):
     def native(self, value: Value) -> bool:
         """Whether the backend runs this value's op as it is; otherwise it is decomposed."""
 
+    def kernel(self, value: Value) -> str:
+        """Which of several kernels is chosen for a value of known sizes; nothing where there is no choice."""
+
     def state(self, arrays: Mapping[str, Array]) -> State:
         """Take arrays in, copying them."""
 

@@ -36,13 +36,27 @@ def width(graph: Graph, sizes: Mapping[str, int], backend: str) -> int:
     return 1 if threads() == 1 else threads_for(bind(graph, sizes), this_machine(), backend)
 
 
+# Figures that came with models.
+_lent: dict[int, Machine] = {}
+
+
+def lend(machine: Machine) -> None:
+    """Figures from elsewhere, for where none were measured: those of another machine with the same processor.
+
+    What was decided by them there is so decided the same here.
+    """
+    if _holds(machine):
+        _lent[machine.threads] = machine
+        _machine.cache_clear()
+
+
 @functools.cache
 def _machine(count: int) -> Machine:
+    other = _lent.get(count) or _supposed(count)
     try:
-        path = cache_file(count)
+        return load(cache_file(count), count) or other
     except RuntimeError:  # a user without a folder
-        return _supposed(count)
-    return load(path, count) or _supposed(count)
+        return other
 
 
 # Where the BLAS of PyTorch, Intel's, uses half of what vectors of 512 bits can do, and oneDNN all of it.
@@ -103,9 +117,12 @@ def load(path: Path, count: int) -> Machine | None:
         machine = from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    current = about()
-    stale = any(machine.about.get(name, version) != version for name, version in current.items())
-    return None if stale or machine.threads != count or not machine.measured else machine
+    return machine if machine.threads == count and _holds(machine) else None
+
+
+def _holds(machine: Machine) -> bool:
+    """Whether figures were measured, on this processor and with these versions."""
+    return machine.measured and all(machine.about.get(k, version) == version for k, version in about().items())
 
 
 def as_json(machine: Machine) -> dict[str, Any]:

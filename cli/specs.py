@@ -244,7 +244,7 @@ def _costs(spec: Spec, weights: Mapping[str, Array], backend: Backend, batch: in
 
     machine = this_machine()
     graph = lowered(subject(spec, weights, train=False, batch=batch), backend)
-    return priced(graph, machine, backend.name), machine
+    return priced(graph, machine, backend.name, kernel=backend.kernel), machine
 
 
 @command("schema")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 
 from .analysis import VIEWS
@@ -172,18 +172,29 @@ def floor_seconds(value: Value, rates: Rates) -> float:
 
 
 class Priced(Struct):
-    """What a step of a spec should cost: its arithmetic, the bytes it moves, the time it takes, the least it could."""
+    """What a step of a spec should cost: its arithmetic, the bytes it moves, the time it takes, the least it could.
+
+    kernels: what runs it, where a backend has the choice.
+    """
 
     place: Origin | None
     flops: int
     bytes: int
     seconds: float
     floor: float
+    kernels: tuple[str, ...] = ()
 
 
-def priced(graph: Graph, machine: Machine, backend: str, threads: int | None = None) -> list[Priced]:
-    """The cost of each step of a graph whose dims have sizes, in order of first appearance."""
+def priced(
+    graph: Graph,
+    machine: Machine,
+    backend: str,
+    threads: int | None = None,
+    kernel: Callable[[Value], str] = lambda v: "",
+) -> list[Priced]:
+    """The cost of each step of a graph whose dims have sizes, in order of first appearance; `kernel` names those."""
     rates = machine.rates(machine.threads if threads is None else threads)
+    kernels: dict[Origin | None, dict[str, None]] = {}
     totals: dict[Origin | None, tuple[int, int, float, float]] = {}
     for v in graph.order():
         if isinstance(v.op, FREE):
@@ -191,7 +202,9 @@ def priced(graph: Graph, machine: Machine, backend: str, threads: int | None = N
         flops, size, seconds, floor = totals.get(v.origin, (0, 0, 0.0, 0.0))
         seconds += estimate(v, machine, backend, threads)
         totals[v.origin] = flops + v.flops, size + moved(v), seconds, floor + floor_seconds(v, rates)
-    return [Priced(place, *cost) for place, cost in totals.items()]
+        if name := kernel(v):
+            kernels.setdefault(v.origin, {})[name] = None
+    return [Priced(place, *cost, tuple(kernels.get(place, ()))) for place, cost in totals.items()]
 
 
 # The share of a graph's time that several threads must save, to be worth what they risk.

@@ -11,8 +11,10 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_bytes
 
+from ..backends import machine as machines
 from ..compiler.build import build
 from ..compiler.ir import Array, input_of
+from ..compiler.machine import Machine
 from ..compiler.passes import Decided
 from ..compiler.spec.diagnostics import SpecError
 from ..compiler.spec.reader import Spec, read_string
@@ -22,14 +24,15 @@ from .checkpoints import ArtefactError
 from .data import DataError, Fitted, restore_fields
 from .runs import Run
 
-# Where `data.json` says what was decided when a model was compiled.
-DECIDED = "decided"
+# Where `data.json` says what was decided when a model was compiled, and by which figures kernels were.
+DECIDED, MACHINE = "decided", "machine"
 
 
 class Artefact(Struct):
     """A spec whose sizes are known, the fields fitted on its training rows, trained weights, a digest of the data.
 
-    decided: what was found by trying when it was compiled, if anything was.
+    decided: what was found by trying when it was compiled, if anything was. machine: the figures of the machine that
+        compiled it, if they were measured.
     """
 
     path: Path
@@ -38,6 +41,7 @@ class Artefact(Struct):
     weights: dict[str, Array]
     fingerprint: str
     decided: Decided | None = None
+    machine: Machine | None = None
 
 
 def is_artefact(path: str | Path) -> bool:
@@ -57,7 +61,11 @@ def open_artefact(path: str | Path) -> Artefact:
     about = _object(data, path)
     spec = _spec(text, about, path)
     _check_weights(spec, weights, path)
-    return Artefact(path, spec, _fields(about, path), weights, str(about.get("fingerprint")), _decided(about, path))
+    machine = _machine(about, path)
+    if machine is not None:
+        machines.lend(machine)
+    fields, fingerprint = _fields(about, path), str(about.get("fingerprint"))
+    return Artefact(path, spec, fields, weights, fingerprint, _decided(about, path), machine)
 
 
 def _tensors(data: bytes, path: Path) -> dict[str, Array]:
@@ -105,6 +113,15 @@ def _decided(about: Mapping[str, Any], path: Path) -> Decided | None:
         return Decided.from_json(about[DECIDED])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"`{path}`: `{DATA}` does not say what was decided: {error}") from error
+
+
+def _machine(about: Mapping[str, Any], path: Path) -> Machine | None:
+    if MACHINE not in about:
+        return None
+    try:
+        return machines.from_json(about[MACHINE])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ArtefactError(f"`{path}`: `{DATA}` holds no figures of a machine: {error}") from error
 
 
 def _check_weights(spec: Spec, weights: Mapping[str, Array], path: Path) -> None:

@@ -6,16 +6,19 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..backends import machine as machines
 from ..backends.base import load as load_backend
+from ..backends.machine import this_machine
 from ..compiler import text
 from ..compiler.build import build
 from ..compiler.generation import step_model
 from ..compiler.initialisers import generator
 from ..compiler.ir import Array
+from ..compiler.machine import Machine
 from ..compiler.passes import Decided, Model, Record, for_inference
 from ..compiler.spec.registry import Call
 from ..compiler.structs import Struct
-from .artefacts import DECIDED, Artefact, is_artefact, open_artefact
+from .artefacts import DECIDED, MACHINE, Artefact, is_artefact, open_artefact
 from .bundles import DATA, EXAMPLES, GRAPH, SPEC, WEIGHTS, write_bundle
 from .checkpoints import tensors
 from .model import LoadedModel, inference_model
@@ -90,7 +93,7 @@ def _bundle(source: str | Path, out: Path) -> Compiled:
     }
     members = {
         SPEC: resolved_text(found.spec).encode(),
-        DATA: json.dumps(about | _as_json(decided), indent=2, sort_keys=True).encode(),
+        DATA: json.dumps(about | _as_json(decided, found.machine or this_machine()), indent=2, sort_keys=True).encode(),
         WEIGHTS: tensors(found.weights),
         GRAPH: text.write(model.graph, elide=True).encode(),
         EXAMPLES: _examples(LoadedModel(found.spec, found.weights, found.fields, decided=decided)),
@@ -108,8 +111,10 @@ def _tried(found: Artefact) -> Tried | None:
     return decide(found.spec, found.weights, call, dataset.splits[split].arrays)
 
 
-def _as_json(decided: Decided | None) -> dict[str, object]:
-    return {} if decided is None else {DECIDED: decided.as_json()}
+def _as_json(decided: Decided | None, machine: Machine) -> dict[str, object]:
+    """What was decided by trying, and the figures by which kernels are chosen on such a machine."""
+    by_trying = {} if decided is None else {DECIDED: decided.as_json()}
+    return by_trying | ({MACHINE: machines.as_json(machine)} if machine.measured else {})
 
 
 def _examples(model: LoadedModel, rows: int = 3) -> bytes:

@@ -131,6 +131,8 @@ def test_plan_counts(tmp_path: Path) -> None:
     rows = json.loads(ok("plan", "zoo:vision/digits-mlp", "--json"))["steps"]
     assert {r["step"]: r["parameters"] for r in rows if r["parameters"]} == {"linear_1": 64 * 128 + 128, "logits": 1290}
     assert sum(r["flops"] for r in rows if r["layer"] == "linear") == 2 * 64 * 128 + 128 + 2 * 128 * 10 + 10
+    assert "oneDNN" in ok("plan", "zoo:vision/digits-cnn", "--costs", "--backend", "torch")
+    assert "product of windows" in ok("plan", "zoo:vision/digits-cnn", "--costs")
     text = ok("plan", "zoo:vision/digits-cnn")
     assert "fold_batch_norm" in text
     assert "memory:" in text

@@ -20,7 +20,7 @@ from ..profiling import Clock
 from ..source import Writer, hint_of
 from ..standing import Standing
 from . import kernels, layout, pooling, rows, sequences, together, updates
-from .emit import EMIT, WORK, is_view, kind_of, native, write, written_over
+from .emit import EMIT, WORK, is_view, kernel_of, kind_of, native, write, written_over
 
 __all__ = ["BACKEND", "NumpyBackend"]
 
@@ -339,6 +339,9 @@ class NumpyBackend:
 
     def native(self, value: Value) -> bool:
         return native(value)
+
+    def kernel(self, value: Value) -> str:
+        return kernel_of(value)
 
     def state(self, arrays: Mapping[str, Array]) -> NumpyState:
         return NumpyState(arrays)

@@ -357,6 +357,17 @@ def native(value: Value) -> bool:
     return type(value.op) in EMIT
 
 
+def kernel_of(value: Value) -> str:
+    """How a convolution is done."""
+    if not isinstance(value.op, conv.Conv | fused.FusedConv):
+        return ""
+    op = value.op if isinstance(value.op, conv.Conv) else value.op.conv
+    shape = value.inputs[1].shape
+    if op.groups > 1 and shape[0] == op.groups and shape[1] == 1:
+        return "sums of shifted images"
+    return "product" if all(d == 1 for d in shape[2:]) else "product of windows"
+
+
 def write(w: Writer, v: Value, out: str | None) -> str:
     """The expression for a value, after any lines it needs."""
     if isinstance(v.op, Item):

@@ -95,6 +95,9 @@ class OnnxBackend:
     def native(self, value: Value) -> bool:
         return native_here(value)
 
+    def kernel(self, value: Value) -> str:
+        return ""  # ONNX Runtime chooses
+
     def state(self, arrays: Mapping[str, Array]) -> OnnxState:
         return OnnxState(arrays)
 

@@ -22,6 +22,7 @@ from . import export as exporting
 from .beside import beside
 from .crossing import crossings, spread
 from .emit import native
+from .packed import kernel_of
 from .program import Layouts, Program, tensor_of
 
 __all__ = ["BACKEND", "TorchBackend"]
@@ -129,6 +130,9 @@ class TorchBackend:
 
     def native(self, value: Value) -> bool:
         return _kept(value, _has_onednn(self.device))
+
+    def kernel(self, value: Value) -> str:
+        return kernel_of(value) if _has_onednn(self.device) and not self.compiled else ""
 
     def state(self, arrays: Mapping[str, Array]) -> TorchState:
         return TorchState(arrays, self.device)

@@ -85,7 +85,7 @@ def gelu(x: Tensor) -> Tensor:
     return half.addcmul_(half, torch.mul(x, _ROOT).erf_())
 
 
-# Numbers from which a product of a vector with itself, which is spread over threads, is faster than a norm, which is not.
+# From so many numbers on, a vector's product with itself, by all threads, is faster than its norm, by one.
 LONG = 1 << 17
 
 

@@ -232,6 +232,23 @@ def lstm(w: Packing, v: Value, a: Sequence[str]) -> str:
     return f"lstm_packed({a[0]}, {packed}, ({a[3]}, {none}), {a[4]}, {a[5]}, {v.op.reverse})"
 
 
+def kernel_of(v: Value) -> str:
+    """Whose kernel runs a product, and whether its weights are laid out for it."""
+    if isinstance(v.op, Conv | FusedConv):
+        return PACKED_KERNEL if packs_conv(v) else "oneDNN"
+    if isinstance(v.op, Lstm):
+        return PACKED_KERNEL if packs_lstm(v) else "oneDNN"
+    if not isinstance(v.op, Linear | FusedLinear):
+        return ""
+    if packs_linear(v):
+        return PACKED_KERNEL
+    plain = isinstance(v.inputs[1].op, Const) or not by_onednn(v, v.inputs[1].shape[1])
+    return "BLAS" if plain else "oneDNN"
+
+
+PACKED_KERNEL = "oneDNN, packed"
+
+
 def is_plain(v: Value) -> bool:
     """Whether a linear layer multiplies a matrix by constant weights."""
     return isinstance(v.op, Linear) and v.rank == 2 and isinstance(v.inputs[1].op, Const)

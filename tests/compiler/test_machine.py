@@ -11,6 +11,7 @@ from trine.compiler.machine import (
     floor_seconds,
     moved,
     priced,
+    products_of,
     rate_at,
     threads_for,
     time_text,
@@ -18,6 +19,7 @@ from trine.compiler.machine import (
 )
 from trine.compiler.ops.elementwise import Exp
 from trine.compiler.ops.linalg import Gather, Linear
+from trine.compiler.ops.recurrent import Lstm
 from trine.compiler.ops.shape import Reshape
 
 MACHINE = default_machine(4)
@@ -63,7 +65,8 @@ def test_prices_by_step() -> None:
         h = Exp()(Linear()(x, hole(7, 5, name="w")))
     with origin(Origin("two", "net.yaml", 4)):
         y = Linear()(h, hole(2, 7, name="v"))
-    one, two = priced(Graph("g", (x,), {"y": y}), MACHINE, "torch")
+    one, two = priced(Graph("g", (x,), {"y": y}), MACHINE, "torch", kernel=lambda v: "product" * (v is y))
+    assert (one.kernels, two.kernels) == ((), ("product",))
     assert (one.place, two.place) == (Origin("one", "net.yaml", 3), Origin("two", "net.yaml", 4))
     assert (one.flops, two.flops) == (16 * (2 * 35 + 7), 16 * 2 * 14)
     assert two.seconds == estimate(y, MACHINE, "torch")
@@ -87,6 +90,20 @@ def test_one_large_op_among_many_small_ones_is_not_worth_it() -> None:
     outputs = {f"y{i}": Linear()(v, v) for i, v in enumerate(small)}
     assert threads_for(Graph("g", (x,), {"large": large}), MACHINE) == 4
     assert threads_for(Graph("g", (x, *small), {"large": large, **outputs}), MACHINE) == 1
+
+
+def test_what_a_recurrence_does_at_once_may_be_shared_out_and_its_steps_may_not() -> None:
+    def layer(rows: int, features: int = 256) -> Value:
+        x, h = hole(rows, 100, features), hole(rows, 32, name="h")
+        weights = hole(128, features, name="w"), hole(128, 32, name="r"), hole(128, name="b")
+        return Lstm()(x, *weights, h, hole(rows, 32, name="c"))
+
+    (at_once, once), (step, steps) = products_of(layer(64))
+    assert (once, steps) == (1, 100)
+    assert at_once == 2 * 64 * 100 * 128 * 256
+    assert at_once + steps * step == layer(64).flops
+    assert threads_for(Graph("g", (), {"y": layer(64).items()[0]}), MACHINE) == 4
+    assert threads_for(Graph("g", (), {"y": layer(1, 16).items()[0]}), MACHINE) == 1
 
 
 def test_times_have_a_fitting_unit() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
+import trine
 from trine.backends import base, machine
 from trine.backends.numpy import Program
 from trine.backends.profiling import Clock
@@ -19,6 +21,8 @@ from trine.compiler.ir import Origin
 from trine.compiler.machine import default_machine
 from trine.compiler.spec.reader import Spec, read_string
 from trine.runtime import calibration, choice, session
+from trine.runtime.bundles import read_bundle, write_bundle
+from trine.runtime.checkpoints import ArtefactError
 from trine.runtime.choice import Choice, choose
 from trine.runtime.profile import check_sizes, lowered, profile, subject
 from trine.runtime.profile_picture import picture
@@ -194,6 +198,7 @@ def test_planned_memory_is_that_of_the_arena(train: bool) -> None:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(machine, "_lent", {})
     machine._machine.cache_clear()
     yield tmp_path
     machine._machine.cache_clear()
@@ -214,6 +219,30 @@ def test_figures_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.one.bandwidth[0][1] >= found.one.bandwidth[1][1]
     assert found.op["numpy"] < found.call["numpy"] < 1e-2
     assert machine.load(machine.cache_file(found.threads), found.threads + 1) is None
+
+
+def test_figures_come_with_bundles_for_where_none_were_measured(cache: Path, tmp_path: Path) -> None:
+    trine.train("zoo:tabular/wine", tmp_path / "run", set={"train.epochs": 1})
+    found = replace(default_machine(machine.threads()), packed={"linear": 123.0}, about=machine.about())
+    machine.save(found)
+    bundle = trine.compile(tmp_path / "run", tmp_path / "model.trine")
+    machine.cache_file(found.threads).unlink()
+    machine._machine.cache_clear()
+    assert not machine.this_machine().measured
+    trine.load(bundle)
+    assert machine.this_machine().packed["linear"] == 123.0
+    again = trine.compile(bundle, tmp_path / "again.trine")
+    assert again.read_bytes() == bundle.read_bytes()
+    elsewhere = replace(found, about=found.about | {"processor": "another"}, packed={"linear": 5.0})
+    machine.lend(elsewhere)
+    assert machine.this_machine().packed["linear"] == 123.0
+
+    members, manifest = read_bundle(bundle)
+    data = json.loads(members["data.json"]) | {"machine": {"threads": "many"}}
+    about = {key: manifest[key] for key in ("name", "trine", "spec_hash")}
+    write_bundle(bundle, members | {"data.json": json.dumps(data).encode()}, about)
+    with pytest.raises(ArtefactError, match="holds no figures of a machine"):
+        trine.load(bundle)
 
 
 @pytest.mark.parametrize(
