@@ -120,8 +120,11 @@ def packs_conv(v: Value) -> bool:
     x, weight = v.inputs[:2]
     if not isinstance(weight.op, Const) or v.dtype not in PACKED or weight.rank != 4:
         return False
-    known = not any(t.names for t in (x.type, v.type))
-    return symmetric(op.pads) and known and _pays("conv", v, weight.type.numel() // int(weight.shape[0]))
+    if not symmetric(op.pads) or any(t.names for t in (x.type, v.type)):
+        return False
+    # Without a layout of its own, one channel at a time has its weights turned in each call.
+    depthwise = op.groups > 1 and (op.groups, 1) == weight.shape[:2]
+    return depthwise or _pays("conv", v, weight.type.numel() // int(weight.shape[0]))
 
 
 def conv(w: Packing, v: Value, a: Sequence[str]) -> str:
