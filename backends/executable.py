@@ -22,6 +22,9 @@ from .profiling import Clock, Segment, repeat
 # How many shapes of one graph are kept ready to run.
 MAX_SHAPES = 32
 
+# Backends that run ops as they are; ONNX Runtime looks for larger ones, which are of sequences.
+OP_BY_OP = ("numpy", "torch")
+
 Run = Callable[..., dict[str, Array]]
 Layout = list[tuple[np.dtype[Any], tuple[int, ...]]]
 
@@ -94,16 +97,11 @@ class Specialised(ABC):
         return clock.segments(times)
 
 
-def lower(
-    graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str, matrices: bool = False
-) -> Graph:
-    """The graph at given sizes, in ops that a backend runs, with what is then constant folded.
-
-    matrices: see `as_matrices`.
-    """
+def lower(graph: Graph, sizes: Mapping[str, int], native: Callable[[Value], bool], backend: str) -> Graph:
+    """The graph at given sizes, in ops that a backend runs, with what is then constant folded."""
     bound, _ = for_training(Model(bind(graph, sizes)))
     fused = fuse(widened(bound.graph, native), native)
-    fused = as_matrices(fused) if matrices else fused
+    fused = as_matrices(fused) if backend in OP_BY_OP else fused
     lowered, _ = for_training(Model(legalize(fused, _with_gradients(fused, native), backend)))
     return lowered.graph
 

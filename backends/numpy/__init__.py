@@ -70,7 +70,7 @@ class NumpyExecutable(Specialised):
         return run
 
     def _lowered(self, sizes: Mapping[str, int]) -> Graph:
-        return lower(self.graph, sizes, native, "numpy", matrices=True)
+        return lower(self.graph, sizes, native, "numpy")
 
 
 class Program:

@@ -58,9 +58,9 @@ class TorchExecutable(Specialised):
         compiled = self.compiled and clock is None
         # What oneDNN fuses and lays out, compilers do in their own way; optimizers, too, they fuse with the rest.
         cpu = _has_onednn(self.state.device) and not compiled
-        lowered = lower(self.graph, sizes, partial(native if compiled else _kept, cpu=cpu), "torch", not compiled)
+        lowered = lower(self.graph, sizes, partial(native if compiled else _kept, cpu=cpu), "torch")
         if not compiled and not _fusible(lowered):
-            lowered = lower(self.graph, sizes, partial(native, cpu=cpu), "torch", matrices=True)
+            lowered = lower(self.graph, sizes, partial(native, cpu=cpu), "torch")
         run = Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts, clock, compiled)
         return on_threads(run, width(self.graph, sizes, "torch")) if self.state.device.type == "cpu" else run
 

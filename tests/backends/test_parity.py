@@ -208,7 +208,7 @@ def test_large_constants_are_told_apart(backend: str) -> None:
 # -- random graphs -------------------------------------------------------------------------------
 
 
-def without_passes(graph: Graph, sizes: Mapping[str, int], native: Any, backend: str, matrices: bool = False) -> Graph:
+def without_passes(graph: Graph, sizes: Mapping[str, int], native: Any, backend: str) -> Graph:
     """`lower` as it would be if there were no passes."""
     return legalize(bind(graph, sizes), native, backend)
 
