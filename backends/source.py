@@ -40,24 +40,19 @@ class Writer:
         self.variables: dict[Value, str] = {}
         self.headings: dict[str, Origin] = {}
         self._origin: Origin | None = None
+        # What is computed before the first call
         self.before: list[str] = []
         self._once: dict[str, str] = {}
 
     def line(self, text: str) -> None:
         self.lines.append(text)
 
-    def ahead(self, text: str, hint: str) -> str:
-        """A variable for an expression of constants, which is computed before the first call."""
+    def once(self, text: str, hint: str, ahead: bool = False) -> str:
+        """A variable for an expression that several lines take; one of constants may be computed `ahead` of the first
+        call."""
         if text not in self._once:
             self._once[text] = self.names.make(hint)
-            self.before.append(f"{self._once[text]} = {text}")
-        return self._once[text]
-
-    def once(self, text: str, hint: str) -> str:
-        """A variable for an expression that several lines take."""
-        if text not in self._once:
-            self._once[text] = self.names.make(hint)
-            self.line(f"{self._once[text]} = {text}")
+            (self.before if ahead else self.lines).append(f"{self._once[text]} = {text}")
         return self._once[text]
 
     def heading(self, place: Origin | None) -> None:

@@ -87,7 +87,8 @@ class Trial:
         self.steps = tuple(steps_of(self.model.graph))
         self.backend = load("torch")
         self.threads = width(self.model.graph, sizes_of(self.types, self.feeds), "torch")
-        self.exact = self._ready(())(self.feeds)
+        self.plain = self._ready(())
+        self.exact = self.plain(self.feeds)
 
     @property
     def types(self) -> dict[str, Type]:
@@ -158,13 +159,13 @@ class Trial:
 
     def tried(self, steps: Sequence[str]) -> Tried:
         """What these steps in bfloat16 come to."""
-        exact, narrow = self._ready(()), self._ready(steps)
-        before, after = self.seconds([exact, narrow])
+        narrow = self._ready(steps)
+        before, after = self.seconds([self.plain, narrow])
         return Tried(Decided(tuple(steps), self.error(narrow), self.rows), before, after)
 
     def none(self, why: str) -> Tried:
         """The network as it is, and why."""
-        (before,) = self.seconds([self._ready(())])
+        (before,) = self.seconds([self.plain])
         return Tried(Decided((), 0.0, self.rows), before, before, why)
 
 

@@ -242,7 +242,7 @@ def _layer(name: str, ready: str, extra: Callable[[Any], str] = lambda op: "") -
     def write(w: Writer, v: Value, args: Sequence[str], out: str | None) -> str:
         x, *weights = args[:4]
         text = f"{ready}({', '.join(weights)})"
-        made = w.ahead(text, "ready") if all(isinstance(i.op, Const) for i in v.inputs[1:4]) else text
+        made = w.once(text, "ready", ahead=True) if all(isinstance(i.op, Const) for i in v.inputs[1:4]) else text
         return f"{name}({', '.join([x, made, *args[4:]])}, reverse={cast(Any, v.op).reverse}{extra(v.op)})"
 
     return Emit("fresh", write, (name,))
@@ -361,11 +361,9 @@ def kernel_of(value: Value) -> str:
     """How a convolution is done."""
     if not isinstance(value.op, conv.Conv | fused.FusedConv):
         return ""
-    op = value.op if isinstance(value.op, conv.Conv) else value.op.conv
-    shape = value.inputs[1].shape
-    if op.groups > 1 and shape[0] == op.groups and shape[1] == 1:
+    if fused.is_depthwise(value):
         return "sums of shifted images"
-    return "product" if all(d == 1 for d in shape[2:]) else "product of windows"
+    return "product" if all(d == 1 for d in value.inputs[1].shape[2:]) else "product of windows"
 
 
 def write(w: Writer, v: Value, out: str | None) -> str:

@@ -13,7 +13,7 @@ from ...compiler.analysis import VIEWS, Buffer
 from ...compiler.ir import Const, Item, Op, Type, Value
 from ...compiler.ops import recurrent
 from ...compiler.ops.conv import Conv, ConvInputGrad, ConvWeightGrad
-from ...compiler.ops.fused import FusedLinear
+from ...compiler.ops.fused import FusedLinear, conv_of
 from ...compiler.ops.linalg import Linear, LinearWeightGrad
 from ...compiler.ops.norm import BatchNormGrad
 from . import packed
@@ -44,7 +44,7 @@ def _padded(x: Value, op: Any) -> int:
 
 def _conv(v: Value) -> int:
     x, weight = v.inputs[:2]
-    op = packed.conv_of(v)
+    op = conv_of(v)
     if isinstance(weight.op, Const):
         return 0  # laid out before the first run
     even = packed.symmetric(op.pads)

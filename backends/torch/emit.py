@@ -304,15 +304,16 @@ FEW = 2048
 
 
 def _gelu(w: Writer, v: Value, a: Sequence[str]) -> str:
-    if isinstance(w, packed.Packing) and few_gelus(v):
+    if few_gelus(w, v):
         return f"gelu({a[0]})"
     form = "tanh" if cast(activations.Gelu, v.op).approximate else "none"
     return f"F.gelu({a[0]}, approximate={form!r})"
 
 
-def few_gelus(v: Value) -> bool:
+def few_gelus(w: Writer, v: Value) -> bool:
+    """Whether a gelu is of few enough numbers, on the CPU."""
     exact = not cast(activations.Gelu, v.op).approximate and v.dtype is DType.f32
-    return exact and not v.type.names and v.type.numel() <= FEW
+    return isinstance(w, packed.Packing) and exact and not v.type.names and v.type.numel() <= FEW
 
 
 def _gelu_grad(w: Writer, v: Value, a: Sequence[str]) -> str:

@@ -21,6 +21,8 @@ def _over(name: str) -> Over:
 
 
 def _gelu_over(w: Writer, v: Value, a: Sequence[str]) -> str:
+    if few_gelus(w, v):
+        return f"gelu({a[0]})"  # into memory of its own
     form = "tanh" if cast(act.Gelu, v.op).approximate else "none"
     return f"torch.ops.aten.gelu_({a[0]}, approximate={form!r})"
 
@@ -41,7 +43,7 @@ _EITHER = (e.Add, e.Mul)
 def write_over(w: Writer, v: Value, free: Callable[[Value], bool]) -> str | None:
     """The expression for a value that takes the place of an argument which is `free`; `None` where there is none."""
     form = _OVER.get(type(v.op))
-    if form is None or (isinstance(v.op, act.Gelu) and few_gelus(v)):
+    if form is None:
         return None
     args = list(v.inputs)
     if isinstance(v.op, _EITHER) and not free(args[0]):

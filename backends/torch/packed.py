@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...compiler.ir import Const, Dim, DType, Value
 from ...compiler.ops.conv import Conv
-from ...compiler.ops.fused import FusedConv, FusedLinear, is_zero
+from ...compiler.ops.fused import FusedConv, FusedLinear, conv_of, is_depthwise, is_zero
 from ...compiler.ops.linalg import Linear
 from ...compiler.ops.recurrent import Lstm, LstmGrad
 from ..machine import this_machine
@@ -103,12 +103,6 @@ def _linear_pack(weight: Tensor, rows: int) -> Tensor:
     return packed
 
 
-def conv_of(v: Value) -> Conv:
-    """The convolution in a value that is one, with or without what follows it."""
-    assert isinstance(v.op, Conv | FusedConv)
-    return v.op if isinstance(v.op, Conv) else v.op.conv
-
-
 def symmetric(pads: Sequence[tuple[int, int]]) -> bool:
     """Whether each axis is padded alike on both sides, as PyTorch's own convolutions and pools take it."""
     return all(low == high for low, high in pads)
@@ -123,8 +117,7 @@ def packs_conv(v: Value) -> bool:
     if not symmetric(op.pads) or any(t.names for t in (x.type, v.type)):
         return False
     # Without a layout of its own, one channel at a time has its weights turned in each call.
-    depthwise = op.groups > 1 and (op.groups, 1) == weight.shape[:2]
-    return depthwise or _pays("conv", v, weight.type.numel() // int(weight.shape[0]))
+    return is_depthwise(v) or _pays("conv", v, weight.type.numel() // int(weight.shape[0]))
 
 
 def conv(w: Packing, v: Value, a: Sequence[str]) -> str:
@@ -235,6 +228,9 @@ def lstm(w: Packing, v: Value, a: Sequence[str]) -> str:
     return f"lstm_packed({a[0]}, {packed}, ({a[3]}, {none}), {a[4]}, {a[5]}, {v.op.reverse})"
 
 
+PACKED_KERNEL = "oneDNN, packed"
+
+
 def kernel_of(v: Value) -> str:
     """Whose kernel runs a product, and whether its weights are laid out for it."""
     if isinstance(v.op, Conv | FusedConv):
@@ -247,9 +243,6 @@ def kernel_of(v: Value) -> str:
         return PACKED_KERNEL
     plain = isinstance(v.inputs[1].op, Const) or not by_onednn(v, v.inputs[1].shape[1])
     return "BLAS" if plain else "oneDNN"
-
-
-PACKED_KERNEL = "oneDNN, packed"
 
 
 def is_plain(v: Value) -> bool:

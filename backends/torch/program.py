@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -96,8 +96,9 @@ class Program:
             state = self._written(v)
             text = write_over(w, v, partial(free, v) if state is None else partial(operator.is_, state)) or write(w, v)
             w.variables[v] = w.names.make(hint_of(v))
-            if v in looked_at and text.startswith(_TAKE_OUT) and v.type.nbytes() <= SMALL:
-                w.before.append(f"{w.variables[v]} = torch.empty({shape_text(v.shape)}, dtype={dtype_text(v.dtype)})")
+            if v in looked_at and text.startswith(_TAKE_OUT) and not v.type.names and v.type.nbytes() <= SMALL:
+                place = f"torch.empty({shape_text(v.shape)}, dtype={dtype_text(v.dtype)}, device=device)"
+                w.before.append(f"{w.variables[v]} = {place}")
                 w.line(f"{text[:-1]}, out={w.variables[v]})")
                 self.standing.keep(v)
                 free.never(v)
@@ -223,21 +224,21 @@ class Program:
             function = Verified(function, names, partial(torch.compile, dynamic=False))
         lent = self._lent()
         mode = torch.inference_mode()  # calls of a program follow one another
-        if device.type == "cpu":
+        bring, fetch = _crossings(device)
 
-            def here(*arrays: Array) -> dict[str, Array]:
-                with mode:
-                    found = function(*map(tensor_of, arrays))
-                return {name: _array(tensor.numpy(), name in lent) for name, tensor in found.items()}
-
-            return here
-
-        def there(*arrays: Array) -> dict[str, Array]:
+        def run(*arrays: Array) -> dict[str, Array]:
             with mode:
-                found = function(*(tensor_of(a).to(device) for a in arrays))
-                return {name: _array(tensor.cpu().numpy(), name in lent) for name, tensor in found.items()}
+                found = function(*map(bring, arrays))
+                return {name: _array(fetch(tensor), name in lent) for name, tensor in found.items()}
 
-        return there
+        return run
+
+
+def _crossings(device: torch.device) -> tuple[Callable[[Array], torch.Tensor], Callable[[torch.Tensor], Array]]:
+    """How arrays get to a device, and tensors from there."""
+    if device.type == "cpu":
+        return tensor_of, torch.Tensor.numpy
+    return lambda array: tensor_of(array).to(device), lambda tensor: tensor.cpu().numpy()
 
 
 def _array(array: Array, lent: bool) -> Array:

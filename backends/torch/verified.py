@@ -66,7 +66,7 @@ class Verified:
         copies = {name: tensor.clone() for name, tensor in real.items()}
         try:
             names.update(copies)
-            results = {name: tensor.double() for name, tensor in function(*(x.clone() for x in inputs)).items()}
+            results = {name: tensor.clone() for name, tensor in function(*(x.clone() for x in inputs)).items()}
         finally:
             names.update(real)
         return results | {self._state[n]: tensor.double() - real[n].double() for n, tensor in copies.items()}
@@ -84,13 +84,13 @@ def shares_off(found: Results, expected: Results, held: Results) -> dict[str, fl
     shares = {}
     for name, wanted in expected.items():
         got = found[name]
-        if got.shape != wanted.shape:
+        if got.shape != wanted.shape or got.dtype != wanted.dtype:
             shares[name] = 1.0
             continue
         noise = NOISE * largest[_kind(name)] if name in held else 0.0
         rounding = 4 * torch.finfo(torch.float32).eps * _scale(held[name]) if name in held else 0.0
         near = TOLERANCE * _scale(wanted) + noise + rounding + 1e-12
-        wrong = ~torch.isclose(got, wanted, rtol=0.0, atol=near, equal_nan=True)
+        wrong = ~torch.isclose(got.double(), wanted.double(), rtol=0.0, atol=near, equal_nan=True)
         shares[name] = _share(wrong & ~_is_noise(name, expected, largest, held))
     return shares
 

@@ -56,6 +56,18 @@ class FusedConv(Op):
         return _finished(self.activation, self.conv(x, weight, bias), more)
 
 
+def conv_of(v: Value) -> Conv:
+    """The convolution in a value that is one, with or without what follows it."""
+    assert isinstance(v.op, Conv | FusedConv)
+    return v.op if isinstance(v.op, Conv) else v.op.conv
+
+
+def is_depthwise(v: Value) -> bool:
+    """Whether each filter of a convolution sees a channel of its own."""
+    groups = conv_of(v).groups
+    return groups > 1 and (groups, 1) == v.inputs[1].shape[:2]
+
+
 class FusedLinear(Op):
     """activation(x weightᵀ + bias [+ addend]); the addend has the shape of the output."""
 

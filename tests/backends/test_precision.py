@@ -223,6 +223,7 @@ class MadeUp(Trial):
     def __init__(self, gains: dict[str, float], errors: dict[str, float]) -> None:
         self.gains, self.errors, self.steps = gains, errors, tuple(gains)
         self.feeds = {"x": np.zeros((7, 1))}
+        self.plain: Any = ()
 
     def _ready(self, steps: Any) -> Any:
         return tuple(steps)
