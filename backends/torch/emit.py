@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from ...compiler.ir import Const, Dim, DType, Item, Op, Shape, Value
+from ...compiler.ir import Const, DType, Item, Op, Value
 from ...compiler.ops import (
     activations,
     attention,
@@ -25,7 +25,8 @@ from ...compiler.ops import (
 )
 from ...compiler.passes.precision import touches_bfloat16
 from ..source import Writer, shape_text
-from . import packed
+from . import convolution, packed
+from .convolution import pad_text
 
 Write = Callable[[Writer, Value, Sequence[str]], str]
 
@@ -57,13 +58,6 @@ def _slice(w: Writer, v: Value, a: Sequence[str]) -> str:
     if all(b is None for b in bounds):
         return a[0]
     return f"{a[0]}[{', '.join(':' if b is None else f'{b[0]}:{b[1]}' for b in bounds)}]"
-
-
-def pad_text(x: str, pads: Sequence[tuple[int, int]], value: float = 0.0) -> str:
-    """`F.pad` takes pads from the last axis to the first."""
-    flat = [n for low, high in reversed(list(pads)) for n in (low, high)]
-    number = "-math.inf" if value == float("-inf") else repr(value)
-    return f"F.pad({x}, {flat!r}, value={number})" if any(flat) else x
 
 
 def _concat(w: Writer, v: Value, a: Sequence[str]) -> str:
@@ -148,36 +142,6 @@ def places_text(w: Writer, v: Value, a: Sequence[str]) -> str:
     return f"{cast(linalg.WriteSlice, v.op).axis}, {place}, {a[1]}"
 
 
-def _windows(w: Writer, v: Value, a: Sequence[str]) -> str:
-    """One `unfold` per axis; dilated taps are picked from a wider window."""
-    op = cast(conv.Windows, v.op)
-    lead = v.inputs[0].rank - len(op.kernel)
-    text = a[0]
-    for i, (k, s, d) in enumerate(zip(op.kernel, op.stride, op.dilation, strict=True)):
-        text += f".unfold({lead + i}, {d * (k - 1) + 1}, {s})"
-    if any(d > 1 for d in op.dilation):
-        text += f"[..., {', '.join(f'::{d}' for d in op.dilation)}]"
-    return text
-
-
-def _fold(w: Writer, v: Value, a: Sequence[str]) -> str:
-    op = cast(conv.Fold, v.op)
-    return f"fold({a[0]}, {shape_text(op.size)}, {op.stride!r}, {op.dilation!r})"
-
-
-def _conv(w: Writer, v: Value, a: Sequence[str]) -> str:
-    op = cast(conv.Conv, v.op)
-    x, weight, *bias = a
-    if isinstance(w, packed.Packing) and packed.packs_conv(v):
-        return packed.conv(w, v, a)
-    if isinstance(w, packed.Packing) and isinstance(v.inputs[1].op, Const) and v.rank == 4:
-        weight = w.packed((v.inputs[1],), packed.channels_last, "channels last", "weight")
-    pads = [low for low, _ in op.pads] if packed.symmetric(op.pads) else [0] * len(op.pads)
-    x = x if packed.symmetric(op.pads) else pad_text(x, op.pads)
-    b = bias[0] if bias else None
-    return f"F.conv{len(pads)}d({x}, {weight}, {b}, {op.stride!r}, {tuple(pads)!r}, {op.dilation!r}, {op.groups})"
-
-
 def _linear(w: Writer, v: Value, a: Sequence[str]) -> str:
     if isinstance(w, packed.Packing) and (packed.packs_linear(v) or packed.is_plain(v)):
         return packed.linear(w, v, a)
@@ -195,66 +159,6 @@ def _matmul(w: Writer, v: Value, a: Sequence[str]) -> str:
 
 def _fused(write: Callable[[packed.Packing, Value, Sequence[str]], str]) -> Write:
     return lambda w, v, a: write(cast(packed.Packing, w), v, a)
-
-
-def _plus(dim: Dim, number: int) -> Dim:
-    return dim + number if isinstance(dim, int) else f"{dim} + {number}"
-
-
-def _conv_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
-    """aten's backward of convolution, for the input or for the weight."""
-    op = cast(Any, v.op)
-    for_input = isinstance(v.op, conv.ConvInputGrad)
-    rank = len(op.stride)
-    even = packed.symmetric(op.pads)
-    pads = [low for low, _ in op.pads] if even else [0] * rank
-    if for_input:
-        size = [d if even else _plus(d, low + high) for d, (low, high) in zip(v.shape[2:], op.pads, strict=True)]
-        x, weight = _blank(w, (*v.shape[:2], *size), v.dtype), a[1]
-    else:
-        x, weight = a[1] if even else pad_text(a[1], op.pads), _blank(w, v.shape, v.dtype)
-    mask, item = ([True, False, False], 0) if for_input else ([False, True, False], 1)
-    text = (
-        f"torch.ops.aten.convolution_backward({a[0]}, {x}, {weight}, None, {list(op.stride)!r}, {pads!r}, "
-        f"{list(op.dilation)!r}, False, {[0] * rank!r}, {op.groups}, {mask!r})[{item}]"
-    )
-    if for_input and not even:
-        inside = ", ".join(f"{low}:{_plus(d, low)}" for d, (low, _) in zip(v.shape[2:], op.pads, strict=True))
-        text += f"[:, :, {inside}]"
-    return text
-
-
-def _blank(w: Writer, shape: Shape, dtype: DType) -> str:
-    """A tensor of which a kernel reads nothing but how it lies: as its result is to lie."""
-    if isinstance(w, packed.Packing) and not any(isinstance(d, str) for d in shape):
-        return w.blank(cast("tuple[int, ...]", tuple(shape)), dtype)
-    return f"torch.empty({shape_text(shape)}, dtype={dtype_text(dtype)}, device=device)"
-
-
-def _max_pool(w: Writer, v: Value, a: Sequence[str]) -> str:
-    op = cast(conv.MaxPool, v.op)
-    x, pads = _pool_input(a[0], op.pads, op.kernel, -float("inf"))
-    return f"F.max_pool{len(op.kernel)}d({x}, {op.kernel!r}, {op.stride!r}, {pads!r})"
-
-
-def _pool_input(
-    x: str, pads: Sequence[tuple[int, int]], kernel: Sequence[int], value: float
-) -> tuple[str, tuple[int, ...]]:
-    """What to pool and the pads to give: torch pads at most half a window, alike on both sides."""
-    if packed.symmetric(pads) and all(2 * low <= k for (low, _), k in zip(pads, kernel, strict=True)):
-        return x, tuple(low for low, _ in pads)
-    return pad_text(x, pads, value), (0,) * len(pads)
-
-
-def _max_pool_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
-    op = cast(conv.MaxPoolGrad, v.op)
-    return f"max_pool_grad({a[0]}, {a[1]}, {op.kernel!r}, {op.stride!r}, {op.pads!r})"
-
-
-def _avg_pool(w: Writer, v: Value, a: Sequence[str]) -> str:
-    op = cast(conv.AvgPool, v.op)
-    pads = tuple(low for low, _ in op.pads)
-    return f"F.avg_pool{len(op.kernel)}d({a[0]}, {op.kernel!r}, {op.stride!r}, {pads!r}, False, {op.count_pads})"
 
 
 def _resize(w: Writer, v: Value, a: Sequence[str]) -> str:
@@ -282,13 +186,6 @@ def _group_norm(w: Writer, v: Value, a: Sequence[str]) -> str:
     """Not `F.group_norm`, which refuses groups of one number."""
     op, learned = cast(norm.GroupNorm, v.op), [*a[1:], "None", "None"][:2]
     return f"torch.group_norm({a[0]}, {op.groups}, {learned[0]}, {learned[1]}, {op.eps!r})"
-
-
-def _avg_pool_grad(w: Writer, v: Value, a: Sequence[str]) -> str:
-    op = cast(conv.AvgPoolGrad, v.op)
-    pads, x = tuple(low for low, _ in op.pads), _blank(w, v.shape, v.dtype)
-    window = f"{op.kernel!r}, {op.stride!r}, {pads!r}, False, {op.count_pads}, None"
-    return f"torch.ops.aten.avg_pool{len(op.kernel)}d_backward({a[0]}, {x}, {window})"
 
 
 def _norm_grad(name: str) -> Write:
@@ -413,8 +310,10 @@ EMIT: dict[type[Op], Write] = {
     r.LogSoftmaxGrad: _softmax_grad("_log_softmax_backward_data"),
     lin.MatMul: _matmul, lin.Linear: _linear, lin.LinearWeightGrad: _linear_weight_grad,
     lin.Gather: _gather, lin.ScatterAdd: _scatter_add, lin.WriteSlice: _write_slice,
-    c.Windows: _windows, c.Fold: _fold, c.Conv: _conv, c.ConvInputGrad: _conv_grad, c.ConvWeightGrad: _conv_grad,
-    c.MaxPool: _max_pool, c.MaxPoolGrad: _max_pool_grad, c.AvgPool: _avg_pool, c.AvgPoolGrad: _avg_pool_grad,
+    c.Windows: convolution.windows, c.Fold: convolution.fold, c.Conv: convolution.conv,
+    c.ConvInputGrad: convolution.conv_grad, c.ConvWeightGrad: convolution.conv_grad,
+    c.MaxPool: convolution.max_pool, c.MaxPoolGrad: convolution.max_pool_grad,
+    c.AvgPool: convolution.avg_pool, c.AvgPoolGrad: convolution.avg_pool_grad,
     fused.FusedConv: _fused(packed.conv), fused.FusedLinear: _fused(packed.linear),
     attention.Attention: _attention,
     rec.Lstm: _lstm, rec.LstmGrad: _lstm_grad, rec.Gru: _recurrent("gru"),
@@ -461,10 +360,10 @@ def native(value: Value, cpu: bool = True) -> bool:
         plain = value.types[0].dtype is DType.f32 and len(value.op.forward(value.inputs)) == 6
         return cpu and plain and 0 not in value.types[0].shape[:2]
     if isinstance(value.op, conv.AvgPool):
-        return value.rank == len(value.op.kernel) + 2 and _averages(value.op, value.inputs[0].shape[2:])
+        return value.rank == len(value.op.kernel) + 2 and convolution.averages(value.op, value.inputs[0].shape[2:])
     if isinstance(value.op, conv.AvgPoolGrad):
         ranks = len(value.op.kernel) in (2, 3) and value.rank == len(value.op.kernel) + 2
-        return ranks and _averages(value.op, value.shape[2:])
+        return ranks and convolution.averages(value.op, value.shape[2:])
     if isinstance(value.op, conv.MaxPool | conv.MaxPoolGrad):
         return value.rank == len(value.op.kernel) + 2
     if isinstance(value.op, attention.Attention):
@@ -485,13 +384,6 @@ def _resizes(value: Value) -> bool:
     op = cast(resize.Resize, value.op)
     factor = op.whole(value.inputs[0].type)
     return op.mode == "linear" or (factor is not None and factor <= _LARGEST_FACTOR)
-
-
-def _averages(op: conv.AvgPool | conv.AvgPoolGrad, size: Shape) -> bool:
-    """Whether torch pools axes of these sizes by `avg_pool`: pads alike and small, and in 3-d no window beyond them."""
-    if not packed.symmetric(op.pads) or any(2 * low > k for (low, _), k in zip(op.pads, op.kernel, strict=True)):
-        return False
-    return len(size) < 3 or all(isinstance(d, str) or d >= k for d, k in zip(size, op.kernel, strict=True))
 
 
 def argument(w: Writer, x: Value, literal: bool = False) -> str:
