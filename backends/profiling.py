@@ -10,6 +10,7 @@ from typing import Any
 
 from ..compiler.ir import Origin
 from ..compiler.structs import Struct
+from .threads import on
 
 # Calls before those that count: caches fill, libraries choose kernels.
 WARM_UP = 3
@@ -106,3 +107,29 @@ def repeat(call: Callable[[], object], seconds: float, least: int = 5, most: int
         call()
         found.append(time.perf_counter() - start)
     return found
+
+
+Timed = Callable[[Callable[[], object]], float]
+# What threads must gain, and how often they are tried.
+GAIN, SWEEPS = 1.1, 3
+
+
+def gains_from(
+    calls: Sequence[Callable[[], object]], backend: str, threads: int, alone: Timed, together: Timed
+) -> float:
+    """The time on one thread from which more make calls faster, by more than a little; each is longer than the last.
+
+    It is between two that were tried, and the least that was found: what disturbs it hides a gain, and makes none.
+    """
+    return min(_sweep(calls, backend, threads, alone, together) for _ in range(SWEEPS))
+
+
+def _sweep(calls: Sequence[Callable[[], object]], backend: str, threads: int, alone: Timed, together: Timed) -> float:
+    times: list[float] = []
+    for call in reversed(calls):
+        with on(backend, 1):
+            times.append(alone(call))
+        with on(backend, threads):
+            if times[-1] < GAIN * together(call):
+                break
+    return statistics.geometric_mean(times[-2:])

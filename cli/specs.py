@@ -198,6 +198,7 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, costs
     """
     from ..backends.base import load as load_backend
     from ..compiler.build import build
+    from ..compiler.passes import freeze
     from ..runtime.artefacts import is_artefact
     from ..runtime.data import load_dataset
     from ..runtime.memory import peak
@@ -232,7 +233,8 @@ def plan(spec: str, overrides: Sequence[str], backend: str, no_data: bool, costs
         console.print(costs_table(steps, machine))
         console.print(f"of {batch} rows, predicting on {backend}; {machine_line(machine)}", highlight=False)
         console.print()
-    console.print(memory_line(model.graph, batch, partial(peak, model.graph, {"N": batch}, runner)), highlight=False)
+    activations = partial(peak, freeze(model), {"N": batch}, runner)
+    console.print(memory_line(model.graph, batch, activations), highlight=False)
     console.print(support_line(model.graph, native, backend), highlight=False)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,7 +13,7 @@ import numpy as np
 from ..backends import machine as machines
 from ..backends import threads as pools
 from ..backends.base import NAMES, BackendError, Measured, load
-from ..backends.profiling import repeat
+from ..backends.profiling import gains_from, repeat
 from ..compiler.ir import Array, Graph, Input, Type, constant
 from ..compiler.machine import CALL, OP, PACKED, SPREAD, Curve, Machine, Rates
 from ..compiler.ops.linalg import Linear
@@ -24,7 +23,6 @@ SIDES = (16, 48, 128, 200, 320, 768)
 SETS = (48 << 10, 384 << 10, 3 << 20, 24 << 20)
 # Rows of a product with a weight of 256 by 256, for finding from where other threads are a gain.
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-GAIN, SWEEPS = 1.1, 3
 # Ops in the longer of two graphs, whose difference is what an op costs.
 OPS = 17
 BUDGET = 0.12
@@ -144,25 +142,14 @@ def _chain(count: int) -> Graph:
 
 
 def _spread(count: int) -> dict[str, float]:
-    """The time on one thread from which others make products faster, by more than a little, here and at larger ones.
+    """The time on one thread from which others make products faster.
 
-    It is between two that were tried. Of NumPy's BLAS; ONNX Runtime's threads wake up as soon.
+    Of NumPy's BLAS; ONNX Runtime's threads wake up as soon.
     """
     if count == 1:
         return {}
-    found = min(_sweep(count) for _ in range(SWEEPS))
+    calls = [_product(rows, 256, 256) for rows in ROWS]
+    least = partial(_least, seconds=BUDGET / 3)
+    # Seen twice: a single time may have been disturbed.
+    found = gains_from(calls, "numpy", count, least, lambda call: max(least(call) for _ in range(2)))
     return {"numpy": found, "onnx": found}
-
-
-def _sweep(count: int) -> float:
-    """That time, as found once: what disturbs it hides a gain, and makes none."""
-    times: list[float] = []
-    for rows in reversed(ROWS):
-        call = _product(rows, 256, 256)
-        with pools.on("numpy", 1):
-            times.append(_least(call, BUDGET / 3))
-        with pools.on("numpy", count):
-            # Seen twice: a single time may have been disturbed.
-            if any(times[-1] < GAIN * _least(call, BUDGET / 3) for _ in range(2)):
-                break
-    return statistics.geometric_mean(times[-2:])

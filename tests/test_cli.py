@@ -65,6 +65,7 @@ def test_check(tmp_path: Path) -> None:
         (["train", "zoo:tabular/wine", "--backend", "torch:meta"], 2, "no device `meta`"),
         (["train", "zoo:tabular/wine", "--set", "data.source=csv:none.csv"], 3, "none.csv"),
         (["check", "zoo:tabular/wine", "--set", "train.batch=none"], 2, "a whole number of at least 1"),
+        (["check", "zoo:tabular/wine", "--set", "train.memory=0.0001KB"], 2, "an amount of memory such as `512MB`"),
         (["check", "zoo:tabular/wine", "--set", "nonsense"], 2, "a.b=value"),
         (["eval", "."], 5, "not the folder of a run"),
         (["compile", "zoo:tabular/wine", "-o", "model.exe"], 2, "`.py`"),

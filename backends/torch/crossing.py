@@ -10,7 +10,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from ..profiling import repeat
+from ..profiling import gains_from, repeat
 from .packed import channels_last
 
 # Columns of a product, channels of a convolution, and what they are multiplied with.
@@ -20,8 +20,6 @@ SPREAD = (2, 4, 8, 16, 32, 64, 128, 256)
 SQUARES = (32, 64, 128, 256, 512)
 SIDES = (2, 4, 8, 16, 32, 64)
 
-# What threads must gain, and how often they are tried.
-GAIN, SWEEPS = 1.1, 3
 # What packed kernels may take, of the time of others: where they also do what follows, they need not be faster.
 SLACK = {"linear": 1.05, "conv": 1.05, "product": 0.8}
 
@@ -37,32 +35,17 @@ def crossings(seconds: float) -> dict[str, float]:
 
 
 def spread(seconds: float, threads: int) -> float | None:
-    """The time on one thread from which more make products faster, by more than a little, here and at larger ones.
-
-    It is between two that were tried.
-    """
+    """The time on one thread from which more of PyTorch's make products faster."""
     if threads == 1:
         return None
-    before = torch.get_num_threads()
-    try:
-        return min(_sweep(seconds, threads) for _ in range(SWEEPS))
-    finally:
-        torch.set_num_threads(before)
-
-
-def _sweep(seconds: float, threads: int) -> float:
-    """That time, as found once: what disturbs it hides a gain, and makes none."""
     weight = torch.rand(COLUMNS, COLUMNS)
-    times: list[float] = []
-    for rows in reversed(SPREAD):
-        call = partial(torch.mm, torch.rand(rows, COLUMNS), weight)
-        torch.set_num_threads(1)
-        times.append(min(repeat(call, seconds, least=3)))
-        torch.set_num_threads(threads)
+    calls = [partial(torch.mm, torch.rand(rows, COLUMNS), weight) for rows in SPREAD]
+
+    def together(call: Callable[[], object]) -> float:
         # Not the least: threads that happen to be awake are soon asleep again.
-        if times[-1] < GAIN * min(statistics.median(repeat(call, seconds / 3, least=3)) for _ in range(3)):
-            break
-    return statistics.geometric_mean(times[-2:])
+        return min(statistics.median(repeat(call, seconds / 3, least=3)) for _ in range(3))
+
+    return gains_from(calls, "torch", threads, lambda call: min(repeat(call, seconds, least=3)), together)
 
 
 def _crossing(pairs: Iterator[Pair], seconds: float, slack: float) -> float:
