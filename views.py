@@ -421,4 +421,5 @@ def tried_line(tried: Tried) -> str:
     return (
         f"in bfloat16: {count} {'step' if count == 1 else 'steps'}; outputs within {100 * decided.error:.2g} % of the "
         f"largest on {decided.rows} training rows, which take {after} on PyTorch, {before} in float32"
+        f"{f': {tried.why}' if tried.why else ''}"
     )

@@ -19,6 +19,7 @@ from ..compiler.build import build
 from ..compiler.initialisers import generator, initialise
 from ..compiler.ir import Array, DType, Graph, Value, input_of
 from ..compiler.passes import Model, for_training
+from ..compiler.passes.precision import narrow_kernels
 from ..compiler.rewrite import with_precision
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.sections import Time
@@ -50,6 +51,11 @@ class Interrupted(Exception):
         super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
 
+
+ROUNDED = (
+    "`precision: bf16`: this backend has no kernels for bfloat16 on this machine. It computes in float32 and rounds, "
+    "which is slower than float32 alone"
+)
 
 # Between evaluations, the training loss is logged this many times.
 LOGS = 10
@@ -133,6 +139,12 @@ class Trainer:
         optimised = for_training(Model(main))[0].graph
         return optimised, for_training(Model(graphs.apply))[0].graph if graphs.apply else None
 
+    @property
+    def rounds(self) -> bool:
+        """Whether training is asked for in bfloat16, and nothing is gained by it."""
+        narrow = self.train.precision == "bf16"
+        return narrow and not narrow_kernels(self.graphs.network.graph, self.backend.native)
+
     # -- how long ----------------------------------------------------------------------------
 
     def _measure(self) -> None:
@@ -171,6 +183,8 @@ class Trainer:
             self.listener.note(budget_words(self.memory, min(self.train.batch, self.count)))
         if self.transfer is not None and not position.batches:
             self.listener.note(self.transfer.words)
+        if self.rounds:
+            self.listener.note(ROUNDED)
         with self._signals():
             try:
                 while not self._finished() and not position.done:

@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ..backends.machine import width
 from ..backends.threads import owner
 from ..compiler.ir import Array, Type, input_of
 from ..compiler.passes import Decided, freeze
-from ..compiler.passes.precision import precision, steps_of
+from ..compiler.passes.precision import in_bfloat16, narrow_kernels, precision, steps_of
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.registry import Call
 from ..compiler.structs import Struct
@@ -32,7 +33,7 @@ GAIN = 0.01
 class Tried(Struct):
     """What was decided, and the seconds of a call in float32 and of one as decided, on the rows that were tried.
 
-    why: why no step is in bfloat16, where none is.
+    why: why no step is in bfloat16, where none is; or why nothing is gained by it, where it was asked for.
     """
 
     decided: Decided
@@ -43,6 +44,7 @@ class Tried(Struct):
 
 NO_PRODUCTS = "no step has products"
 NO_GAIN = "no step gains by bfloat16"
+NO_KERNELS = "nothing is gained by bfloat16 on this machine, which computes it in float32 and rounds"
 TOO_FAR = "any step in bfloat16 puts outputs further off than `precision` allows"
 
 
@@ -56,12 +58,13 @@ def decide(spec: Spec, weights: Mapping[str, Array], call: Call, arrays: Mapping
     with owner("torch", trial.threads):
         if not trial.steps:
             return trial.none(NO_PRODUCTS)
+        own = trial.has_kernels
         if wanted == "auto":
-            return trial.chosen(bound)
+            return trial.chosen(bound) if own else trial.none(NO_KERNELS)
         found = trial.tried(trial.steps)
         if not found.decided.error <= bound:
             raise UsageError(_too_far(found.decided, bound, trial.errors_without(trial.steps)), call.span)
-    return found
+    return found if own else replace(found, why=NO_KERNELS)
 
 
 def _too_far(found: Decided, bound: float, without: Mapping[str, float]) -> str:
@@ -100,6 +103,11 @@ class Trial:
         executable = self.backend.compile(freeze(model), self.backend.state({}))
         executable(self.feeds)
         return executable
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether PyTorch has products in bfloat16 on this machine."""
+        return narrow_kernels(in_bfloat16(self.model.graph, self.steps), self.backend.native)
 
     def error(self, executable: Executable) -> float:
         """The largest difference of an output from float32, as a share of the largest of its numbers."""

@@ -22,7 +22,7 @@ from . import export as exporting
 from .beside import beside
 from .crossing import crossings, spread
 from .emit import native
-from .packed import kernel_of
+from .packed import has_bfloat16, kernel_of
 from .program import Layouts, Program, tensor_of
 
 __all__ = ["BACKEND", "TorchBackend"]
@@ -58,9 +58,10 @@ class TorchExecutable(Specialised):
         compiled = self.compiled and clock is None
         # What oneDNN fuses and lays out, compilers do in their own way; optimizers, too, they fuse with the rest.
         cpu = _has_onednn(self.state.device) and not compiled
-        lowered = lower(self.graph, sizes, partial(native if compiled else _kept, cpu=cpu), "torch")
+        own = partial(native if compiled else _kept, cpu=cpu, bfloat16=_has_bfloat16(self.state.device))
+        lowered = lower(self.graph, sizes, own, "torch")
         if not compiled and not _fusible(lowered):
-            lowered = lower(self.graph, sizes, partial(native, cpu=cpu), "torch")
+            lowered = lower(self.graph, sizes, partial(native, **own.keywords), "torch")
         run = Program(lowered, cpu).load(self.state.tensors, self.state.device, self.layouts, clock, compiled)
         return on_threads(run, width(self.graph, sizes, "torch")) if self.state.device.type == "cpu" else run
 
@@ -89,6 +90,11 @@ def _has_onednn(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are a device's own: elsewhere they are float32's, rounded."""
+    return has_bfloat16() if _has_onednn(device) else device.type != "cpu"
+
+
 def _fusible(graph: Graph) -> bool:
     """Whether optimizer updates do nothing but update state, so that kernels may do it in place."""
     made = {(name, v) for name, v in graph.updates.items() if _is_new_state(v)}
@@ -108,9 +114,9 @@ def _is_new_state(v: Value) -> bool:
     return isinstance(v.op, Item) and isinstance(v.inputs[0].op, Adam | Sgd)
 
 
-def _kept(value: Value, cpu: bool = True) -> bool:
+def _kept(value: Value, cpu: bool = True, bfloat16: bool = True) -> bool:
     """Native ops, and the optimizer updates that have a fused kernel for all parameters at once."""
-    return native(value, cpu) or isinstance(value.op, Adam | Sgd)
+    return native(value, cpu, bfloat16) or isinstance(value.op, Adam | Sgd)
 
 
 class TorchBackend:
@@ -129,7 +135,7 @@ class TorchBackend:
         return peak_memory(graph, {}, beside=beside if _has_onednn(self.device) else None)
 
     def native(self, value: Value) -> bool:
-        return _kept(value, _has_onednn(self.device))
+        return _kept(value, _has_onednn(self.device), _has_bfloat16(self.device))
 
     def kernel(self, value: Value) -> str:
         return kernel_of(value) if _has_onednn(self.device) and not self.compiled else ""

@@ -345,11 +345,11 @@ BFLOAT16 = (
 )  # fmt: skip
 
 
-def native(value: Value, cpu: bool = True) -> bool:
-    """Whether PyTorch runs a value's op as it is, on the CPU or elsewhere."""
+def native(value: Value, cpu: bool = True, bfloat16: bool = True) -> bool:
+    """Whether PyTorch runs a value's op as it is, on the CPU or elsewhere, with or without kernels for bfloat16."""
     if isinstance(value.op, Const | Item | e.Cast):
         return True
-    if not isinstance(value.op, BFLOAT16) and touches_bfloat16(value):
+    if touches_bfloat16(value) and not (bfloat16 and isinstance(value.op, BFLOAT16)):
         return False
     if isinstance(value.op, fused.FusedConv):
         return cpu and packed.fuses_conv(value)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -106,6 +106,26 @@ def _linear_pack(weight: Tensor, rows: int) -> Tensor:
 def symmetric(pads: Sequence[tuple[int, int]]) -> bool:
     """Whether each axis is padded alike on both sides, as PyTorch's own convolutions and pools take it."""
     return all(low == high for low, high in pads)
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether oneDNN has products in bfloat16 here: one of each kind is tried, which tells what no list of names does.
+
+    A processor may lack the instructions, a build the kernels, and `ONEDNN_MAX_CPU_ISA` may forbid them.
+    """
+    mkldnn, dtype = torch.ops.mkldnn, torch.bfloat16
+    x, matrix = torch.zeros(2, 16, dtype=dtype), torch.zeros(16, 16, dtype=dtype)
+    image, kernel = torch.zeros(1, 16, 4, 4, dtype=dtype), torch.zeros(16, 16, 3, 3, dtype=dtype)
+    window = [1, 1], [1, 1], [1, 1], 1
+    try:
+        packed = mkldnn._reorder_linear_weight(matrix, 2)
+        mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+        packed = mkldnn._reorder_convolution_weight(kernel, *window, [1, 16, 4, 4])
+        mkldnn._convolution_pointwise(image, packed, None, *window, "none", [], "")
+    except (RuntimeError, AttributeError):  # what oneDNN refuses, and a build without it
+        return False
+    return True
 
 
 def packs_conv(v: Value) -> bool:

@@ -123,6 +123,11 @@ def touches_bfloat16(value: Value) -> bool:
     return any(t.dtype is DType.bf16 for v in (value, *value.inputs) for t in v.types)
 
 
+def narrow_kernels(graph: Graph, native: Callable[[Value], bool]) -> bool:
+    """Whether any product of a graph is done in bfloat16, by what a backend says it has kernels for."""
+    return any(isinstance(v.op, PRODUCTS) and v.dtype is DType.bf16 and native(v) for v in graph.order())
+
+
 def widened(graph: Graph, native: Callable[[Value], bool]) -> Graph:
     """The graph with what `native` has no kernels for in bfloat16 done in float32, the results rounded.
 
