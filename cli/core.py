@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from ..files import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,6 +54,13 @@ set_option = click.option(
     multiple=True,
     metavar="A.B=VALUE",
     help="Override a value of the spec; may be given several times.",
+)
+source_option = click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="How the file of --input is read, such as `delimiter=;`, where not as the training data were.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to read.")
 backend_option = click.option(
@@ -118,7 +126,7 @@ def err() -> Console:
 
 
 def print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+    click.echo(json_text(data, indent=2))
 
 
 def show_report(report: Report) -> None:

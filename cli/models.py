@@ -17,6 +17,7 @@ from .core import (
     out,
     print_json,
     set_option,
+    source_option,
     spec_argument,
     threads_option,
     told_backend,
@@ -142,16 +143,35 @@ def _short(value: Any) -> Any:
     "--input",
     "rows",
     type=click.Path(path_type=Path),
-    help="Rows to predict: .csv, .npz, .json or .jsonl with the columns of the training data, or files like those.",
+    help="Rows to predict: .csv, .tsv, .parquet, .npz, .json or .jsonl with the columns of the training data, or files "
+    "like those.",
 )
+@source_option
 @click.option("--split", help="Without --input: which rows of the run's own data; `test` by default, or else `valid`.")
 @click.option("--limit", default=10, show_default=True, help="How many rows to print.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all predictions to a .csv file.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write all predictions to a file: .csv, .tsv, .json, .jsonl or .parquet.",
+)
+@click.option("--probabilities", is_flag=True, help="The probability of each class, too.")
+@click.option("--keep", multiple=True, metavar="COLUMN", help="A column of the rows to write beside; several times.")
+@click.option("--rows", "numbers", is_flag=True, help="The number of each row in its file, from 1, as `row`.")
 @auto_backend_option
 @threads_option
 @json_option
 def predict(
-    run: Path, rows: Path | None, split: str | None, limit: int, output: Path | None, backend: str, as_json: bool
+    run: Path,
+    rows: Path | None,
+    options: Sequence[str],
+    split: str | None,
+    limit: int,
+    output: Path | None,
+    probabilities: bool,
+    keep: Sequence[str],
+    numbers: bool,
+    backend: str,
+    as_json: bool,
 ) -> None:
     """Predict rows of a file, or of the run's own data beside the truth.
 
@@ -162,10 +182,13 @@ def predict(
     from ..runtime.choice import for_artefact
     from ..views import rows_table
 
-    backend = told_backend(backend, lambda: for_artefact(run))
-    columns = prediction.predict(run, rows, split, backend)
     if output is not None:
-        prediction.write_csv(output, columns)
+        prediction.check_output(output)
+    backend = told_backend(backend, lambda: for_artefact(run))
+    wanted = prediction.Wanted(tuple(keep), numbers, probabilities)
+    columns = prediction.predict(run, rows, split, backend, wanted, options)
+    if output is not None:
+        prediction.write(output, columns)
         click.echo(f"wrote {len(next(iter(columns.values())))} rows to {output}")
         return
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from ..compiler.spec.reader import Spec, read_string
 from ..compiler.structs import Struct
 from .bundles import DATA, SPEC, SUFFIX, WEIGHTS, read_bundle
 from .checkpoints import ArtefactError
-from .data import DataError, Fitted, restore_fields
-from .runs import Run
+from .data import DataError, Fitted, Schema, restore_fields
+from .data.schema import from_json as schema_from_json
+from .runs import COLUMNS, Run
 
 # Where `data.json` says what was decided when a model was compiled, and by which figures kernels were.
 DECIDED, MACHINE = "decided", "machine"
@@ -31,6 +33,7 @@ DECIDED, MACHINE = "decided", "machine"
 class Artefact(Struct):
     """A spec whose sizes are known, the fields fitted on its training rows, trained weights, a digest of the data.
 
+    schema: what the columns of the training rows were; empty of models that were trained before it was kept.
     decided: what was found by trying when it was compiled, if anything was. machine: the figures of the machine that
         compiled it, if they were measured.
     """
@@ -42,6 +45,7 @@ class Artefact(Struct):
     fingerprint: str
     decided: Decided | None = None
     machine: Machine | None = None
+    schema: Schema = field(default_factory=dict)
 
 
 def is_artefact(path: str | Path) -> bool:
@@ -65,7 +69,7 @@ def open_artefact(path: str | Path) -> Artefact:
     if machine is not None:
         machines.lend(machine)
     fields, fingerprint = _fields(about, path), str(about.get("fingerprint"))
-    return Artefact(path, spec, fields, weights, fingerprint, _decided(about, path), machine)
+    return Artefact(path, spec, fields, weights, fingerprint, _decided(about, path), machine, _schema(about, path))
 
 
 def _tensors(data: bytes, path: Path) -> dict[str, Array]:
@@ -104,6 +108,13 @@ def _fields(about: Mapping[str, Any], path: Path) -> dict[str, Fitted]:
         return restore_fields(about["fields"])
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise ArtefactError(f"`{path}`: `{DATA}` does not describe fitted fields: {error}") from error
+
+
+def _schema(about: Mapping[str, Any], path: Path) -> Schema:
+    try:
+        return schema_from_json(about.get(COLUMNS, {}))
+    except DataError as error:
+        raise ArtefactError(f"`{path}`: `{DATA}` does not describe columns: {error}") from error
 
 
 def _decided(about: Mapping[str, Any], path: Path) -> Decided | None:

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 
 from ..compiler.ir import Array
 from ..compiler.structs import Struct
-from ..files import sync_folder, write_atomically
+from ..files import json_text, sync_folder, write_atomically
 
 
 class ArtefactError(Exception):
@@ -57,7 +57,7 @@ def load_json(path: Path) -> dict[str, Any]:
 
 
 def save_json(path: Path, data: Mapping[str, Any]) -> None:
-    write_atomically(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(path, (json_text(data, indent=2) + "\n").encode())
 
 
 @dataclass

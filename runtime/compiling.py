@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,11 +17,13 @@ from ..compiler.machine import Machine
 from ..compiler.passes import Decided, Model, Record, for_inference
 from ..compiler.spec.registry import Call
 from ..compiler.structs import Struct
+from ..files import json_text
 from .artefacts import DECIDED, MACHINE, Artefact, is_artefact, open_artefact
 from .bundles import DATA, EXAMPLES, GRAPH, SPEC, WEIGHTS, write_bundle
 from .checkpoints import tensors
+from .data.schema import as_json
 from .model import LoadedModel, inference_model
-from .runs import resolved_text, trine_version
+from .runs import COLUMNS, resolved_text, trine_version
 from .session import open_source, own_rows
 from .specs import UsageError
 from .trial import Tried, decide
@@ -90,10 +91,11 @@ def _bundle(source: str | Path, out: Path) -> Compiled:
         "sizes": dict(found.spec.sizes),
         "fingerprint": found.fingerprint,
         "fields": {name: field.state() for name, field in found.fields.items()},
+        COLUMNS: as_json(found.schema),
     }
     members = {
         SPEC: resolved_text(found.spec).encode(),
-        DATA: json.dumps(about | _as_json(decided, found.machine or this_machine()), indent=2, sort_keys=True).encode(),
+        DATA: json_text(about | _as_json(decided, found.machine or this_machine()), indent=2, sort_keys=True).encode(),
         WEIGHTS: tensors(found.weights),
         GRAPH: text.write(model.graph, elide=True).encode(),
         EXAMPLES: _examples(LoadedModel(found.spec, found.weights, found.fields, decided=decided)),
@@ -129,4 +131,4 @@ def _examples(model: LoadedModel, rows: int = 3) -> bytes:
         inputs[name] = drawn.astype(t.dtype.numpy)
     outputs = model.predict_arrays(inputs)
     plain = {"inputs": inputs, "predictions": outputs}
-    return json.dumps({k: {n: a.tolist() for n, a in v.items()} for k, v in plain.items()}, indent=1).encode()
+    return json_text({k: {n: a.tolist() for n, a in v.items()} for k, v in plain.items()}, indent=1).encode()

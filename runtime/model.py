@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from ..compiler.spec.diagnostics import hint
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.signatures import spec_type
 from .artefacts import open_artefact
-from .data import DataError, Dataset, Fitted, Table, from_arrays, transform
+from .data import DataError, Dataset, Fitted, Schema, Table, conform, from_arrays, mend, transform
+from .data.table import Rowwise
 from .evaluation import Evaluator, Outcome, batches, metrics_of, spelled
 from .transfer import transferred
 
@@ -40,8 +41,11 @@ class LoadedModel:
         evaluator: Evaluator | None = None,
         backend: Backend | None = None,
         decided: Decided | None = None,
+        schema: Schema | None = None,
     ) -> None:
+        """schema: what the columns of the training rows were; without it, what rows hold is guessed from them."""
         self.decided = decided
+        self.schema: Schema = schema or {}
         self.spec, self.weights, self.fields = spec, dict(weights), dict(fields)
         self.backend = backend or load_backend("numpy")
         self._network = build(spec, "evaluate")
@@ -93,16 +97,35 @@ class LoadedModel:
         """The loss and metrics on fields that are encoded already."""
         return self.metrics_of(self.evaluator.run(arrays))
 
-    def predict(self, rows: Mapping[str, Any] | Table) -> dict[str, Array]:
-        """Predictions for raw rows: columns by name, as in the training data.
+    def rows(self, rows: Rowwise | Table) -> Table:
+        """Raw rows as the training rows were: of the same kinds, and mended by the same steps of `data.clean`.
 
-        For each target: the class names with `<target>/probability` (that of the class named), or the numbers in
-        the units of the data. Where a loss predicts nothing, the outputs of the spec. Raises `DataError` for columns
-        or values that do not fit.
+        Raises `DataError` for what has no columns and no rows.
         """
         table = rows if isinstance(rows, Table) else from_arrays(rows)
+        if not len(table):
+            raise DataError(f"{table.source}: there are no rows")
+        data = self.spec.sections.data
+        return mend(conform(table, self.schema), data.clean if data is not None else ())
+
+    def predict(self, rows: Rowwise | Table, *, probabilities: bool = False) -> dict[str, Array]:
+        """Predictions for raw rows: columns by name (arrays, lists, a data frame), or a list of rows.
+
+        Rows are taken as the training rows were: their columns are of the same kinds, and the steps of `data.clean`
+        that mend columns are applied to them. For each target: its classes with `<target>/probability` (that of the
+        class named), or the numbers in the units of the data. Where several losses compare with one target, the
+        predictions of those after the first are called after their steps. Where a loss predicts nothing, the outputs
+        of the spec.
+
+        probabilities: whether the probability of each class is added, as `<target>/probability/<class>`.
+        Raises `DataError` for columns or values that do not fit.
+        """
+        return self.predict_prepared(self.rows(rows), probabilities)
+
+    def predict_prepared(self, table: Table, probabilities: bool = False) -> dict[str, Array]:
+        """Predictions for rows that are as the training rows were already: see `rows`."""
         inputs = transform(self.fields, table, self.inputs)
-        return self._without_padding(self.decode(self.predict_arrays(inputs)), inputs)
+        return self._without_padding(self.decode(self.predict_arrays(inputs), probabilities), inputs)
 
     def _without_padding(self, found: dict[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Predictions for each step of a sequence, those of padded steps left out: a list for each row."""
@@ -153,28 +176,34 @@ class LoadedModel:
                 raise DataError(f"the model's input `{name}` has {problem}")
         return found
 
-    def decode(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    def decode(self, outputs: Mapping[str, Array], probabilities: bool = False) -> dict[str, Array]:
         """Raw predictions as people read them; outputs of the spec as they are."""
         predicted = {head.key for head in self.heads if head.predicts}
         found = {name: array for name, array in outputs.items() if name not in predicted}
         for head in self.heads:
-            if not head.predicts or head.key != head.target:
-                continue
-            raw = outputs[head.key]
-            names = self.names(head)
-            if head.task == "text":
-                found[head.target] = spelled(raw, self.fields.get(head.target))
-            elif head.task == "classes":
-                best = raw.argmax(-1)
-                found[head.target] = np.array(names, object)[best] if names else best
-                found[f"{head.target}/probability"] = raw.max(-1)
-            elif head.task == "labels":
-                hit = (raw >= 0.5).astype(int)
-                found[head.target] = np.array(names, object)[hit] if len(names) == 2 else hit
-                found[f"{head.target}/probability"] = np.where(hit == 1, raw, 1 - raw)
-            else:
-                field = self.fields.get(head.target)
-                found[head.target] = field.inverse(raw) if field else raw
+            if head.predicts:
+                found |= self._decoded(head, outputs[head.key], probabilities)
+        return found
+
+    def _decoded(self, head: Head, raw: Array, probabilities: bool) -> dict[str, Array]:
+        """What a head predicts, by name."""
+        field = self.fields.get(head.target)
+        if head.task == "text":
+            return {head.key: spelled(raw, field)}
+        if head.task not in ("classes", "labels"):
+            return {head.key: field.inverse(raw) if field else raw}
+        names, known = self.names(head), field.labels if field is not None else None
+        if head.task == "classes":
+            best, of_best = raw.argmax(-1), raw.max(-1)
+            each = {name: raw[..., i] for i, name in enumerate(names or map(str, range(raw.shape[-1])))}
+        else:
+            best = (raw >= 0.5).astype(int)
+            of_best = np.where(best == 1, raw, 1 - raw)
+            each = dict(zip(names, (1 - raw, raw), strict=True)) if len(names) == 2 else {}
+            known = known if len(names) == 2 else None
+        found = {head.key: _array(known)[best] if known else best, f"{head.key}/probability": of_best}
+        if probabilities:
+            found |= {f"{head.key}/probability/{name}": array for name, array in each.items()}
         return found
 
     @property
@@ -188,6 +217,16 @@ class LoadedModel:
         if self._predictor is None:
             self._predictor = self.backend.compile(freeze(self._optimised), self.backend.state({}))
         return self._predictor
+
+
+def _array(labels: Sequence[Any]) -> Array:
+    """Classes as an array: of numbers or booleans where all are, else of objects."""
+    kinds = {type(label) for label in labels}
+    if len(kinds) == 1 and kinds <= {int, float, bool}:
+        return np.asarray(labels)
+    out = np.empty(len(labels), object)
+    out[:] = list(labels)
+    return out
 
 
 def _rows(array: Array, mask: Array) -> Array:
@@ -234,4 +273,6 @@ def initial_weights(spec: Spec) -> dict[str, Array]:
 def load(path: str | Path, backend: str = "numpy") -> LoadedModel:
     """The trained model of a run or bundle; raises `ArtefactError`."""
     found = open_artefact(path)
-    return LoadedModel(found.spec, found.weights, found.fields, None, load_backend(backend), found.decided)
+    return LoadedModel(
+        found.spec, found.weights, found.fields, None, load_backend(backend), found.decided, found.schema
+    )

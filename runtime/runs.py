@@ -30,7 +30,7 @@ from ..compiler.ir import Array
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.source import scalar
 from ..compiler.structs import Struct
-from ..files import write_atomically
+from ..files import json_text, write_atomically
 from .checkpoints import (
     ArtefactError,
     Checkpoint,
@@ -43,6 +43,8 @@ from .checkpoints import (
 )
 
 SPEC, RESOLVED, DATA, ENV, METRICS = "spec.yaml", "resolved.yaml", "data.json", "env.json", "metrics.jsonl"
+# Where `data.json` says what the columns of the training rows were.
+COLUMNS = "columns"
 CHECKPOINTS, WEIGHTS, EVALUATION, REPORT = "checkpoints", "weights.safetensors", "evaluation.json", "report"
 
 
@@ -92,19 +94,28 @@ class Run(Struct):
         except OSError as error:
             raise ArtefactError(f"`{self.path / name}` cannot be read: {error.strerror}") from error
 
-    def save_data(self, fields: Mapping[str, Any], sizes: Mapping[str, int], fingerprint: str, folder: Path) -> None:
+    def save_data(
+        self,
+        fields: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        fingerprint: str,
+        folder: Path,
+        columns: Mapping[str, Any],
+    ) -> None:
+        """Keep what was learnt of the data: fitted fields, sizes, and what the columns are."""
         about = {
             "spec_hash": self.spec_hash,
             "folder": os.path.relpath(folder, self.path),
             "sizes": dict(sizes),
             "fingerprint": fingerprint,
             "fields": dict(fields),
+            COLUMNS: dict(columns),
         }
         save_json(self.path / DATA, about)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         with (self.path / METRICS).open("ab") as file:
-            file.write(f"{json.dumps(row)}\n".encode())
+            file.write(f"{json_text(row)}\n".encode())
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows logged so far; a torn last line is left out."""
@@ -120,7 +131,7 @@ class Run(Struct):
     def truncate_metrics(self, step: int) -> None:
         """Forget the rows after a step, which a resumed run will log again."""
         kept = [row for row in self.metrics() if row["step"] <= step]
-        write_atomically(self.path / METRICS, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        write_atomically(self.path / METRICS, "".join(json_text(row) + "\n" for row in kept).encode())
 
     def save_checkpoint(self, checkpoint: Checkpoint, keep: int) -> None:
         save_checkpoint(self.path / CHECKPOINTS, checkpoint, self.spec_hash, keep)

@@ -34,6 +34,7 @@ from .data import (
     load_dataset,
 )
 from .data.fields import FittedSeries
+from .data.schema import as_json as schema_as_json
 from .evaluation import Outcome, as_json, calls_for, earlier, judged
 from .metrics import About, by_horizon, confusion_matrix, intervals, per_class, reliability, slices, span_table
 from .model import LoadedModel, initial_weights, load
@@ -200,7 +201,8 @@ def train(
             else Run.create(out, sized, overwrite, {**about, "threads": min(threads(), own)})
         )
         checkpoint = run.latest_checkpoint() if resume else None
-        run.save_data(dataset.state(), dataset.sizes, dataset.fingerprint, sized.folder)
+        columns = schema_as_json(dataset.schema)
+        run.save_data(dataset.state(), dataset.sizes, dataset.fingerprint, sized.folder, columns)
         run.truncate_metrics(checkpoint.position.batches if checkpoint else 0)
     if checkpoint is not None:
         trainer.resume(checkpoint)
@@ -240,7 +242,9 @@ def _resumed(out: Path, spec: Spec, dataset: Dataset) -> Run:
 def _finish(spec: Spec, dataset: Dataset, trainer: Trainer, run: Run | None) -> Trained:
     arrays = {name: part.arrays for name, part in dataset.splits.items() if len(part)}
     outcomes = {name: trainer.evaluator.run(rows, earlier(arrays, name)) for name, rows in arrays.items()}
-    model = LoadedModel(spec, trainer.weights(), dataset.fields, trainer.evaluator, trainer.backend)
+    model = LoadedModel(
+        spec, trainer.weights(), dataset.fields, trainer.evaluator, trainer.backend, schema=dataset.schema
+    )
     if run is not None:
         run.save_weights(model.weights)
     split = "test" if "test" in outcomes else "valid" if "valid" in outcomes else "train"

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from ..compiler.build import Head, Network, build
 from ..compiler.ir import input_of
 from ..compiler.spec.diagnostics import Report, Span, SpecError, hint
-from ..compiler.spec.reader import Spec, read
-from ..compiler.spec.registry import Call
+from ..compiler.spec.expressions import Scope
+from ..compiler.spec.kinds import Context, params_of, read_arguments
+from ..compiler.spec.reader import Spec, override, read
+from ..compiler.spec.registry import SOURCES, Call
 from ..compiler.spec.sections import Train
+from ..compiler.spec.source import Node
 from .averages import Average
 from .data import declare_fields, declare_options
 from .metrics import TASKS, check_head, check_metric
@@ -54,6 +58,17 @@ def open_spec(name: str | Path, overrides: Iterable[str] = (), sizes: Mapping[st
     spec = read(spec_path(name), overrides, sizes, label)
     check_spec(spec)
     return spec
+
+
+def read_options(scheme: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Options of a source as `delimiter=;`, their values YAML; raises `SpecError` for what it does not have."""
+    report = Report()
+    node = Node({}, Span("--option", 0, 0, 0))
+    for text in texts:
+        node = override(node, text, report, "--option")
+    found, _ = read_arguments(params_of(SOURCES[scheme]), node, Context(Scope(), report, f"source `{scheme}`"))
+    report.check()
+    return found or {}
 
 
 def check_spec(spec: Spec) -> None:

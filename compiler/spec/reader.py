@@ -251,12 +251,12 @@ def _read_inputs(node: Node, scope: Scope, report: Report) -> dict[str, Signatur
     return found
 
 
-def override(root: Node, text: str, report: Report) -> Node:
-    """Apply one `a.b=value`; the value is YAML, written as it would be in the file."""
+def override(root: Node, text: str, report: Report, flag: str = "--set") -> Node:
+    """Apply one `a.b=value` that `flag` gives; the value is YAML, written as it would be in the file."""
     path, equals, value_text = text.partition("=")
-    span = Span(f"--set {text}", 0, 0, 0)
+    span = Span(f"{flag} {text}", 0, 0, 0)
     if not equals or not path or any(not part for part in path.split(".")):
-        report.error("E110", f"`--set` takes `a.b=value`, found `{text}`", span)
+        report.error("E110", f"`{flag}` takes `a.b=value`, found `{text}`", span)
         return root
     try:
         simple = scalar(value_text)
@@ -267,14 +267,14 @@ def override(root: Node, text: str, report: Report) -> Node:
         inner = Report()
         node = read_text(value_text, span.file, inner)
         if node is None or inner:
-            report.error("E110", f"`--set {path}=…`: the value is not YAML", span)
+            report.error("E110", f"`{flag} {path}=…`: the value is not YAML", span)
             return root
         value = from_plain(node.plain, span)
     try:
         return with_key(root, path.split("."), value, span)
     except NoSuchPlace as error:
         outer = ".".join(path.split(".")[: -len(error.rest)]) or "the spec"
-        report.error("E110", f"`--set {path}=…`: `{outer}` {error}; it has no `{error.rest[0]}`", span)
+        report.error("E110", f"`{flag} {path}=…`: `{outer}` {error}; it has no `{error.rest[0]}`", span)
         return root
 
 

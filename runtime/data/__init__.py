@@ -6,6 +6,7 @@ Importing this package registers every source, cleaning step, split and encoding
 from __future__ import annotations
 
 from . import cleaning, fields, sources, splits
+from .cleaning import mend
 from .dataset import (
     Dataset,
     Split,
@@ -15,11 +16,13 @@ from .dataset import (
     declare_options,
     encode_split,
     load_dataset,
-    load_tables,
+    read_as,
+    read_tables,
     restore_fields,
     transform,
 )
 from .fields import Encoder, Fitted
+from .schema import Kind, Schema, conform
 from .table import Column, DataError, Table, from_arrays
 
 __all__ = [
@@ -28,10 +31,13 @@ __all__ = [
     "Dataset",
     "Encoder",
     "Fitted",
+    "Kind",
+    "Schema",
     "Split",
     "Table",
     "check_against",
     "cleaning",
+    "conform",
     "dataset_from_tables",
     "declare_fields",
     "declare_options",
@@ -39,7 +45,9 @@ __all__ = [
     "fields",
     "from_arrays",
     "load_dataset",
-    "load_tables",
+    "mend",
+    "read_as",
+    "read_tables",
     "restore_fields",
     "sources",
     "splits",

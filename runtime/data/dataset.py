@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from ...compiler.spec.signatures import DTYPES, RESERVED, spec_type
 from ...compiler.spec.source import Key, Node
 from .fields import DerivedEncoder, Encoder, FieldError, Fitted, State, restore
 from .fields.together import Spans, cut_alike, encode, informed, placed, with_needed
+from .schema import Kind, Schema, conform, learn
+from .sources.separated import as_text
 from .splits import DEFAULT, NAMES
 from .table import Array, Column, DataError, Table, listed
 
@@ -40,11 +42,15 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Splits by name (`train`, and where there are such rows `valid` and `test`), and the fitted fields."""
+    """Splits by name (`train`, and where there are such rows `valid` and `test`), and the fitted fields.
+
+    schema: what the columns of the training rows are, before they were mended.
+    """
 
     splits: dict[str, Split]
     fields: dict[str, Fitted]
     fingerprint: str
+    schema: Schema = field(default_factory=dict)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -162,27 +168,35 @@ def load_dataset(spec: Spec, given: Mapping[str, Table] | None = None) -> Datase
     options = declare_options(data, spec.scope, report)
     report.check()
     encoders: dict[str, Encoder] = {name: call() for name, call in calls.items()}
-    tables = load_tables(data, spec.folder, options, encoders, given)
-    return dataset_from_tables(tables, encoders, {name: call.span for name, call in calls.items()})
+    tables, schema = read_tables(data, spec.folder, options, given)
+    split_already = given is not None and set(given) != {"train"}
+    tables = divided(data, tables, encoders, split_already)
+    return dataset_from_tables(tables, encoders, {name: call.span for name, call in calls.items()}, schema)
 
 
-def load_tables(
-    data: Data,
-    folder: Path,
-    options: Mapping[str, Any],
-    fields: Mapping[str, Encoder],
-    given: Mapping[str, Table] | None = None,
+def read_tables(
+    data: Data, folder: Path, options: Mapping[str, Any], given: Mapping[str, Table] | None = None
+) -> tuple[dict[str, Table], dict[str, Kind]]:
+    """The rows of each source, and what the columns of the training rows are, which all are read by."""
+    tables = _read(data.source, folder, options) if given is None else dict(given)
+    if "train" not in tables:
+        raise DataError("there are no training rows: fields are fitted on the rows of `train`")
+    schema = learn(tables["train"])
+    for name, source in (("test", data.test), ("valid", data.valid)):
+        if source is not None and given is None:
+            tables[name] = _read_named(name, source, data.source, tables, folder, options, schema)
+    return {name: conform(table, schema) for name, table in tables.items()}, schema
+
+
+def divided(
+    data: Data, tables: Mapping[str, Table], fields: Mapping[str, Encoder], split_already: bool = False
 ) -> dict[str, Table]:
     """The rows of each split, cleaned, before anything is fitted; raises `DataError`.
 
     A split may name its column by the field that is made of it.
     """
-    tables = _read(data.source, folder, options) if given is None else dict(given)
-    for name, source in (("test", data.test), ("valid", data.valid)):
-        if source is not None and given is None:
-            tables[name] = _read_named(name, source, data.source, tables, folder, options)
     tables = {name: _clean(table, data.clean) for name, table in tables.items()}
-    if given is not None and set(given) != {"train"}:
+    if split_already:
         return tables
     main = tables.pop("train")
     split = None if data.split is None else _with_column(data.split, main, fields)
@@ -208,13 +222,37 @@ def _read(source: Source, folder: Path, options: Mapping[str, Any]) -> dict[str,
     return {"train": found} if isinstance(found, Table) else dict(found)
 
 
+def read_as(scheme: str, path: Path, options: Mapping[str, Any], schema: Schema) -> Table | dict[str, Table]:
+    """The rows of a file, its columns as those of the training rows were; raises `DataError`."""
+    if scheme == "csv":
+        # What CSV writes is text or numbers only once it is known which.
+        text = [name for name, kind in schema.items() if kind.form == "text"]
+        return conform(as_text(path, {**options, "text": [*(options.get("text") or ()), *text]}), schema)
+    found = SOURCES[scheme].function(str(path), path.parent, **options)
+    if isinstance(found, Table):
+        return conform(found, schema)
+    return {name: conform(table, schema) for name, table in found.items()}
+
+
 def _read_named(
-    name: str, source: Source, main: Source, tables: Mapping[str, Table], folder: Path, options: Mapping[str, Any]
+    name: str,
+    source: Source,
+    main: Source,
+    tables: Mapping[str, Table],
+    folder: Path,
+    options: Mapping[str, Any],
+    schema: Schema,
 ) -> Table:
     """A second source; it is read with the options of the first if it is of the same kind."""
     if name in tables:
         raise DataError(f"`{main}` brings its own {name} split, and `{name}` names another: {source}", source.span)
-    found = _read(source, folder, options if source.scheme == main.scheme else {})
+    own = options if source.scheme == main.scheme else {}
+    try:
+        if source.scheme == "csv":
+            return cast("Table", read_as("csv", folder / source.target, own, schema))
+    except DataError as error:
+        raise error.at(source.span) from None
+    found = _read(source, folder, own)
     if len(found) > 1:
         raise DataError(
             f"`{source}` brings splits of its own ({listed(list(found))}); name it as `source`", source.span
@@ -265,7 +303,10 @@ def _with_shares(call: Call, named: set[str]) -> Call:
 
 
 def dataset_from_tables(
-    tables: Mapping[str, Table], fields: Mapping[str, Encoder], spans: Mapping[str, Span | None] | None = None
+    tables: Mapping[str, Table],
+    fields: Mapping[str, Encoder],
+    spans: Mapping[str, Span | None] | None = None,
+    schema: Schema | None = None,
 ) -> Dataset:
     """A data set of tables that are split already: `{"train": table, "valid": table}`.
 
@@ -279,7 +320,7 @@ def dataset_from_tables(
     _check_rows(arrays)
     splits = {name: Split(arrays[name], table) for name, table in tables.items()}
     columns = sorted({column for encoder in fields.values() for column in (*encoder.columns, *encoder.beside)})
-    return Dataset(splits, fitted, fingerprint(tables, columns))
+    return Dataset(splits, fitted, fingerprint(tables, columns), schema or {})
 
 
 def _fit(table: Table, fields: Mapping[str, Encoder], spans: Spans) -> dict[str, Fitted]:

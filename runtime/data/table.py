@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...compiler.spec.diagnostics import Span, hint
+from ...compiler.structs import Struct
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -41,11 +46,16 @@ class Column:
 
     A `ragged` column has a sequence in each row, of its own length: `values` is an object array of
     arrays [steps, ...] of numbers, or of `str` (object arrays).
+
+    logical: whether the numbers, 0 and 1, stand for false and true.
+    mended: the steps of `clean` with an inverse that its numbers went through, in order.
     """
 
     values: Array
     missing: Mask
     ragged: bool = False
+    logical: bool = False
+    mended: tuple[str, ...] = ()
 
     @property
     def is_text(self) -> bool:
@@ -67,33 +77,46 @@ class Column:
         return self.values.shape[1:]
 
     def take(self, indices: Array) -> Column:
-        return Column(self.values[indices], self.missing[indices], self.ragged)
+        return replace(self, values=self.values[indices], missing=self.missing[indices])
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Columns by name, the file or source they came from, and the number of each row there, from 1."""
+    """Columns by name, the file or source they came from, and the number of each row there, from 1.
+
+    refused: what is wrong with columns that cannot be held, by name. Whoever asks for one of them is told.
+    """
 
     columns: Mapping[str, Column]
     source: str
     rows: Rows
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, indices: Array) -> Table:
         """The rows at `indices` (or where a mask is true), in that order."""
-        return Table({name: c.take(indices) for name, c in self.columns.items()}, self.source, self.rows[indices])
+        taken = {name: c.take(indices) for name, c in self.columns.items()}
+        return replace(self, columns=taken, rows=self.rows[indices])
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all columns, those among them that are refused."""
+        return [*self.columns, *self.refused]
 
     def column(self, name: str) -> Column:
-        """The column called `name`; raises `DataError` where there is none."""
+        """The column called `name`; raises `DataError` where there is none, or one that cannot be held."""
+        if name in self.refused:
+            raise DataError(self.refused[name])
         if name not in self.columns:
             raise DataError(f"{self.source} has no column `{name}`: {hint(name, self.columns)}")
         return self.columns[name]
 
     def with_columns(self, columns: Mapping[str, Column]) -> Table:
         """The same table with some columns added or replaced."""
-        return replace(self, columns={**self.columns, **columns})
+        refused = {name: why for name, why in self.refused.items() if name not in columns}
+        return replace(self, columns={**self.columns, **columns}, refused=refused)
 
     def place(self, name: str) -> str:
         """A column as messages call it."""
@@ -104,10 +127,10 @@ class Table:
         return int(self.rows[np.argmax(mask)])
 
 
-def make_table(columns: Mapping[str, Column], source: str) -> Table:
+def make_table(columns: Mapping[str, Column], source: str, refused: Mapping[str, str] | None = None) -> Table:
     """A table of columns; raises `DataError` if there are none or they differ in length."""
     if not columns:
-        raise DataError(f"{source} has no columns")
+        raise DataError(next(iter((refused or {}).values()), f"{source} has no columns"))
     lengths = {name: len(column.values) for name, column in columns.items()}
     first = next(iter(lengths))
     for name, length in lengths.items():
@@ -116,15 +139,51 @@ def make_table(columns: Mapping[str, Column], source: str) -> Table:
                 f"{source}: column `{first}` has {counted(lengths[first], 'row')}, column `{name}` has {length}; "
                 "all columns need the same number"
             )
-    return Table(columns, source, np.arange(1, lengths[first] + 1, dtype=np.int64))
+    return Table(columns, source, np.arange(1, lengths[first] + 1, dtype=np.int64), refused or {})
 
 
-def from_arrays(columns: Mapping[str, ArrayLike], source: str = "the given arrays") -> Table:
-    """A table of arrays or lists by name: strings become text, `None` and NaN are missing.
+Rowwise = Mapping[Any, ArrayLike] | Sequence[Mapping[str, Any]] | Array
 
-    Raises `DataError` for lengths that differ and for values that are neither numbers nor text.
+
+def from_arrays(columns: Rowwise, source: str = "the given arrays") -> Table:
+    """A table of arrays or lists by name, of a data frame, of a structured array, or of a list of rows.
+
+    Strings become text; `None`, NaN and what stands for a missing value in data frames are missing. Names are
+    those of files: the column 0 is `0`. Values that are neither numbers nor text are of no concern until they are
+    asked for. Raises `DataError` for lengths that differ, and for what has no columns.
     """
-    return make_table({name: as_column(name, value, source) for name, value in columns.items()}, source)
+    held: dict[str, Column] = {}
+    refused: dict[str, str] = {}
+    for key, value in _by_name(columns, source).items():
+        name = str(key)
+        if name in held or name in refused:
+            raise DataError(f"{source}: two columns are called `{name}`")
+        try:
+            held[name] = as_column(name, value, source)
+        except DataError as error:
+            refused[name] = error.message
+    return make_table(held, source, refused)
+
+
+def _by_name(rows: Any, source: str) -> Mapping[Any, Any]:
+    """Columns by name of any form that rows are given in."""
+    if isinstance(rows, Mapping):
+        return rows
+    if hasattr(rows, "columns") and hasattr(rows, "__getitem__"):  # a data frame, whoever made it
+        names = list(rows.columns)
+        if len(set(map(str, names))) < len(names):
+            twice = next(name for name in map(str, names) if list(map(str, names)).count(name) > 1)
+            raise DataError(f"{source}: two columns are called `{twice}`")
+        return {name: rows[name] for name in names}
+    if isinstance(rows, np.ndarray) and rows.dtype.names:
+        return {name: rows[name] for name in rows.dtype.names}
+    if isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows):
+        if not rows:
+            raise DataError(f"{source}: there are no rows")
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        return {name: [row.get(name) for row in rows] for name in names}
+    what = f"an array of shape {list(rows.shape)}" if isinstance(rows, np.ndarray) else f"a {type(rows).__name__}"
+    raise DataError(f"{source}: expected columns by name, as `{{'a': [1, 2]}}`, or a list of rows, got {what}")
 
 
 def as_column(name: str, value: ArrayLike, source: str) -> Column:
@@ -134,21 +193,58 @@ def as_column(name: str, value: ArrayLike, source: str) -> Column:
     """
     try:
         array = np.asarray(value)
-    except ValueError:
-        return _ragged(list(cast("Any", value)), name, source)
+    except (ValueError, TypeError):
+        return _ragged(_each(value, name, source), name, source)
     if array.ndim == 0:
-        raise DataError(f"{source}: `{name}` is a single value, expected one per row")
+        raise DataError(f"{source}: `{name}` is a single value, expected one per row: a list, `[{_shown(value)}]`")
+    if array.dtype.kind == "M":
+        return _times(array, name, source)
     if array.dtype.kind in "UO" and (array.ndim == 2 or _has_sequences(array)):
-        return _ragged(list(cast("Any", value)), name, source)
+        return _ragged(_each(value, name, source), name, source)
     if array.dtype.kind in "biuf":
         return _number_column(array, name, source)
     if array.ndim == 1 and array.dtype.kind in "UO":
         # np.asarray has turned None and NaN in a list of strings into text: go back to what was given.
-        return _object_column(array.tolist() if hasattr(value, "__array__") else list(cast("Any", value)), name, source)
+        cells = array.tolist() if hasattr(value, "__array__") else _each(value, name, source)
+        return _object_column(cells, name, source)
     raise DataError(
         f"{source}: `{name}` holds {array.dtype} of shape {list(array.shape)}, "
         "expected numbers, or text with one cell per row"
     )
+
+
+def _each(value: Any, name: str, source: str) -> list[Any]:
+    try:
+        return list(value)
+    except TypeError:
+        raise DataError(f"{source}: `{name}` is a {type(value).__name__}, expected one value per row") from None
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:40]
+
+
+def _times(array: Array, name: str, source: str) -> Column:
+    """Times as ISO text, in days where all of them are whole days; those that are missing, NaT."""
+    if array.ndim != 1:
+        raise DataError(f"{source}: `{name}` has {array.ndim} axes of times, expected one time per row")
+    missing = np.isnat(array)
+    kept = array[~missing]
+    whole = bool((kept == kept.astype("datetime64[D]")).all())
+    shown = np.datetime_as_string(array, unit="D" if whole else "auto")
+    return text_column(("" if absent else str(text) for text, absent in zip(shown, missing, strict=True)), missing)
+
+
+def _is_missing(cell: Any) -> bool:
+    """Whether a value stands for one that is missing: `None`, NaN, and what data frames have instead."""
+    if cell is None:
+        return True
+    if isinstance(cell, str | bytes):
+        return False
+    try:
+        return bool(cell != cell)
+    except (TypeError, ValueError):  # `pandas.NA`, which equals nothing and is not true or false either
+        return type(cell).__name__ == "NAType"
 
 
 def _has_sequences(array: Array) -> bool:
@@ -156,11 +252,16 @@ def _has_sequences(array: Array) -> bool:
 
 
 def _ragged(rows: list[Any], name: str, source: str) -> Column:
-    steps = [None if row is None else _steps(row, name, source) for row in rows]
+    steps = [None if _is_absent(row) else _steps(row, name, source) for row in rows]
     kinds = {(row.dtype == object, row.shape[1:]) for row in steps if row is not None and len(row)}
     if len(kinds) > 1:
         raise DataError(f"{source}: `{name}` has rows that differ in more than their length")
     return list_column(steps)
+
+
+def _is_absent(row: Any) -> bool:
+    """Whether a row of lists is missing."""
+    return not isinstance(row, list | tuple | np.ndarray) and _is_missing(row)
 
 
 def list_column(rows: Sequence[Array | None]) -> Column:
@@ -215,11 +316,12 @@ def ragged_column(rows: Sequence[Array], missing: Mask | None = None) -> Column:
 def _number_column(array: Array, name: str, source: str) -> Column:
     if array.dtype.kind == "u" and array.dtype.itemsize == 8 and array.size and array.max() > np.iinfo(np.int64).max:
         raise DataError(f"{source}: `{name}` has numbers of 2**63 and above, which do not fit")
+    logical = array.dtype.kind == "b"
     if array.ndim == 1:
         array = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
-    elif array.dtype.kind == "b":
+    elif logical:
         array = array.astype(np.uint8)
-    return Column(array, _missing_rows(array))
+    return Column(array, _missing_rows(array), logical=logical)
 
 
 def _missing_rows(array: Array) -> Mask:
@@ -232,23 +334,35 @@ def rows_where(mask: Mask) -> Mask:
     return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))), np.bool_)
 
 
+# What a cell of numbers may be; `Decimal` and the numbers of NumPy among them.
+_NUMBERS = (bool, int, float, Decimal, np.number, np.bool_)
+
+
 def _object_column(cells: Sequence[Any], name: str, source: str) -> Column:
-    missing = np.fromiter((cell is None or cell != cell for cell in cells), np.bool_, len(cells))
+    missing = np.fromiter((_is_missing(cell) for cell in cells), np.bool_, len(cells))
     kept = [cell for cell, absent in zip(cells, missing, strict=True) if not absent]
     if all(isinstance(cell, str) for cell in kept):
-        return text_column([str(cell) if cell == cell and cell is not None else "" for cell in cells], missing)
-    if not all(isinstance(cell, bool | int | float | np.number) for cell in kept):
-        odd = next(cell for cell in kept if not isinstance(cell, bool | int | float | np.number))
+        return text_column(["" if absent else str(c) for c, absent in zip(cells, missing, strict=True)], missing)
+    if all(isinstance(cell, date) for cell in kept):
+        return _dates(cells, missing)
+    if not all(isinstance(cell, _NUMBERS) for cell in kept):
+        odd = next(cell for cell in kept if not isinstance(cell, _NUMBERS))
         what = "mixes text and numbers" if isinstance(odd, str) else f"holds a {type(odd).__name__}"
         raise DataError(f"{source}: `{name}` {what}; a column is either text or numbers")
-    numbers = _number_column(_as_numbers(kept, name, source), name, source).values
+    found = _number_column(_as_numbers(kept, name, source), name, source)
+    numbers = found.values
     values = np.zeros(len(cells), numbers.dtype) if numbers.dtype.kind == "i" else np.full(len(cells), np.nan)
     values[~missing] = numbers
-    return Column(values, missing)
+    return Column(values, missing, logical=found.logical)
+
+
+def _dates(cells: Sequence[Any], missing: Mask) -> Column:
+    """Dates and times of Python as ISO text."""
+    return text_column(("" if absent else c.isoformat() for c, absent in zip(cells, missing, strict=True)), missing)
 
 
 def _as_numbers(cells: list[Any], name: str, source: str) -> Array:
-    array = np.asarray(cells)
+    array = np.asarray([float(cell) if isinstance(cell, Decimal) else cell for cell in cells])
     if array.dtype.kind not in "biuf":
         raise DataError(f"{source}: `{name}` has whole numbers that do not fit in 64 bits")
     return array
@@ -266,11 +380,29 @@ def number_name(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
+def category(cell: str) -> str:
+    """Text as the name of a category: without blanks at its ends, its accents composed (Unicode NFC).
+
+    So files in which they differ have the same categories.
+    """
+    cell = cell.strip()
+    return cell if cell.isascii() else unicodedata.normalize("NFC", cell)
+
+
+def as_categories(column: Column) -> Column:
+    """The column with text as categories are called; blank text is missing, as empty cells of files are."""
+    if not column.is_text:
+        return column
+    cells = ["" if absent else category(cell) for cell, absent in zip(column.values, column.missing, strict=True)]
+    return text_column(cells, np.fromiter((not cell for cell in cells), np.bool_, len(cells)))
+
+
 def categories(column: Column) -> tuple[list[str], Rows]:
     """The distinct values of a column by name, in sorted order, and each row's index (-1 where missing).
 
     Numbers are sorted as numbers, text as text. The column has one value per row.
     """
+    column = as_categories(column)
     kept = column.values[~column.missing]
     codes = np.full(len(column.values), -1, np.int64)
     if column.is_text:
@@ -336,10 +468,16 @@ def flat(table: Table, name: str, use: str) -> Column:
     return column
 
 
+def flat_category(table: Table, name: str, use: str) -> Column:
+    """The column `name` of single values, its text as categories are called; raises `DataError`."""
+    return as_categories(flat(table, name, use))
+
+
 def numeric(table: Table, name: str, use: str) -> Column:
     """The column `name`, which must hold finite numbers; raises `DataError`.
 
-    A column in which every value is missing may be taken as numbers.
+    A column in which every value is missing may be taken as numbers, and so may text that writes numbers, such as
+    `007`.
     """
     column = table.column(name)
     if column.ragged:
@@ -347,7 +485,10 @@ def numeric(table: Table, name: str, use: str) -> Column:
     if column.is_text and column.missing.all():
         return Column(np.full(len(table), np.nan), column.missing)
     if column.is_text:
-        raise DataError(_text_message(table, name, column, use))
+        numbers = as_numbers(column)
+        if numbers is None:
+            raise DataError(_text_message(table, name, column, use))
+        return numbers
     if column.values.dtype.kind == "f":
         infinite = rows_where(np.isinf(column.values))
         if infinite.any():
@@ -360,20 +501,70 @@ def numeric(table: Table, name: str, use: str) -> Column:
 
 def _text_message(table: Table, name: str, column: Column, use: str) -> str:
     odd = ~column.missing & np.fromiter((not is_number(cell) for cell in column.values), np.bool_, len(table))
-    if not odd.any():
-        cure = f"`clean: [{{as_number: {{columns: {name}}}}}]` makes numbers of it"
-        return f"{table.place(name)} is text, {use} needs numbers; {cure}"
     example = str(column.values[np.argmax(odd)])[:40]
     cure = "set `encode: ids` for categories, or mend the column in `data.clean` or by the source's `missing`"
     return (
         f"{table.place(name)} is text ({counted(int(odd.sum()), 'row')}, first `{example}` at row {table.first(odd)}), "
-        f"{use} needs numbers; {cure}"
+        f"{use} needs numbers; {comma_hint(example)[2:] or cure}"
     )
 
 
 def is_number(cell: str) -> bool:
     """Whether a cell is a finite number as files write it: no `nan`, `inf` or `1_000`."""
     return parse_number(cell) is not None
+
+
+class Notation(Struct):
+    """How numbers are written: what stands before the decimals, and between thousands."""
+
+    pattern: re.Pattern[str]
+    decimal: str
+    thousands: str
+
+    def plain(self, cell: str) -> str | None:
+        """A number as Python writes it; `None` for what is none."""
+        cell = cell.strip()
+        if self.thousands or self.decimal != ".":
+            if not self.pattern.fullmatch(cell):
+                return None
+            cell = (cell.replace(self.thousands, "") if self.thousands else cell).replace(self.decimal, ".")
+        return cell if is_number(cell) else None
+
+
+def notation_of(decimal: str, thousands: str) -> Notation:
+    """How numbers with these characters are written; raises `DataError` for such as cannot be told apart."""
+    if (decimal, thousands) == (".", ""):
+        return PLAIN
+    if len(decimal) != 1 or len(thousands) > 1 or decimal == thousands or set(decimal + thousands) & set(_DIGITS):
+        raise DataError(
+            f"`decimal` and `thousands` are two different characters that are no digits, found `{decimal}` and "
+            f"`{thousands}`"
+        )
+    return _notation(decimal, thousands)
+
+
+def _notation(decimal: str, thousands: str) -> Notation:
+    point = re.escape(decimal)
+    whole = rf"[0-9]{{1,3}}(?:{re.escape(thousands)}[0-9]{{3}})+|[0-9]+" if thousands else "[0-9]+"
+    pattern = rf"[+-]?(?:(?:{whole})(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?"
+    return Notation(re.compile(pattern), decimal, thousands)
+
+
+PLAIN = _notation(".", "")
+_DIGITS = "0123456789+-"
+_COMMA = re.compile(r"[+-]?[0-9.]*,[0-9]+|[+-]?[0-9]{1,3}(,[0-9]{3})+\.[0-9]*")
+
+
+def comma_hint(cell: str) -> str:
+    """How numbers with a decimal comma, or with commas between thousands, are read; empty for other text."""
+    if not _COMMA.fullmatch(cell):
+        return ""
+    if "." in cell and cell.rfind(".") > cell.rfind(","):
+        return '; the source\'s `thousands: ","`, or `as_number: {columns: …, thousands: ","}`, reads such numbers'
+    dots = ', thousands: "."' if "." in cell else ""
+    return (
+        f'; the source\'s `decimal: ","{dots}`, or `as_number: {{columns: …, decimal: ","{dots}}}`, reads such numbers'
+    )
 
 
 def parse_number(cell: str) -> float | None:
@@ -385,3 +576,41 @@ def parse_number(cell: str) -> float | None:
     except ValueError:
         return None
     return value if abs(value) < float("inf") else None
+
+
+# Above this, float64 does not hold every whole number.
+EXACT = 2**53
+# Whole numbers with zeros before them: codes, such as postal ones.
+CODE = re.compile(r"[+-]?0[0-9]+")
+
+
+def as_numbers(column: Column) -> Column | None:
+    """The numbers that a column of text writes, `None` where some cell writes none."""
+    kept = [cell.strip() for cell, absent in zip(column.values, column.missing, strict=True) if not absent]
+    numbers = written_numbers(kept) if kept else None
+    if numbers is None:
+        return None
+    values: Array = (
+        np.zeros(len(column.values), np.int64) if numbers.dtype.kind == "i" else np.full(len(column.values), np.nan)
+    )
+    values[~column.missing] = numbers
+    return Column(values, column.missing)
+
+
+def written_numbers(cells: Sequence[str]) -> Array | None:
+    """Cells as float64, as int64 where float64 would round whole numbers; `None` if any is no finite number."""
+    together = "".join(cells)
+    if "_" in together or not together.isascii():
+        return None
+    try:
+        values = np.fromiter(map(float, cells), np.float64, len(cells))
+    except ValueError:
+        return None
+    if not np.isfinite(values).all():
+        return None
+    if np.abs(values).max(initial=0.0) < EXACT:
+        return values
+    try:
+        return np.fromiter(map(int, cells), np.int64, len(cells))
+    except (ValueError, OverflowError):
+        return values

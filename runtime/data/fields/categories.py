@@ -21,11 +21,14 @@ from ..table import (
     Table,
     by_step,
     categories,
+    category,
     counted,
     flat,
+    flat_category,
     listed,
     numeric,
     padded,
+    parse_number,
     rows_where,
 )
 from .core import Encoder, Fitted, State
@@ -48,10 +51,13 @@ def ids(
     Of a column of sequences they are ids [T], padded by -1, and cut as the other fields of the same steps are.
 
     column: the column of categories: text or numbers.
+    Text is taken without blanks at its ends, with accents composed (Unicode NFC).
+
     order: whether ids follow the sorted categories, or how often they occur.
     fill: what a missing value is: a category of its own where training rows have one, an error,
       or the most frequent category.
-    unseen: what a category is that training rows never have: an error, or the category `(unseen)`.
+    unseen: what a category is that training rows never have: an error, or the category `(unseen)`. So that this is
+      learnt, one value in fifty of an input is taken for unseen in each batch of training.
     size: the number of ids to reserve, at least as many as there are categories.
     Example: job: {column: occupation, encode: ids}
     """
@@ -71,7 +77,8 @@ class Ids(Encoder):
 
     def fit(self, table: Table) -> FittedIds:
         table, lengths = by_step(table, self.column)
-        column = flat(table, self.column, "a category")
+        kind = kind_of(flat(table, self.column, "a category"))
+        column = flat_category(table, self.column, "a category")
         names, codes = categories(column)
         counts = np.bincount(codes[codes >= 0], minlength=len(names))
         if self.order == "frequency":
@@ -94,7 +101,33 @@ class Ids(Encoder):
                 f"`size` leaves room for {self.reserved}; raise `size` or leave it out"
             )
         total = self.reserved or len(names)
-        return FittedIds(self.column, tuple(names), absent, self.unseen == "own", total, lengths is not None)
+        steps = lengths is not None
+        return FittedIds(self.column, tuple(names), absent, self.unseen == "own", total, steps, kind=kind)
+
+
+# How often a category is taken for one that was never seen, so that it is learnt what to make of such.
+DROPPED = 0.02
+
+CategoryKind = Literal["text", "number", "boolean"]
+
+
+def kind_of(column: Column) -> CategoryKind:
+    """What the categories of a column are: text, numbers, or true and false."""
+    return "text" if column.is_text else "boolean" if column.logical else "number"
+
+
+def labels(names: Sequence[str], kind: str) -> list[Any]:
+    """Categories as they are in the data: text, numbers or booleans; those that are none of these by name."""
+    return [_label(name, kind) for name in names]
+
+
+def _label(name: str, kind: str) -> Any:
+    if kind == "boolean" and name in ("0", "1"):
+        return name == "1"
+    number = parse_number(name) if kind in ("number", "boolean") else None
+    if number is None:
+        return name
+    return int(name) if name.lstrip("-").isdigit() else number
 
 
 def _missing_message(table: Table, name: str, column: Column) -> str:
@@ -108,7 +141,8 @@ def _missing_message(table: Table, name: str, column: Column) -> str:
 class FittedIds(Fitted):
     """`absent` is the category of a missing value; `open` says whether unseen categories have one.
 
-    `steps` says whether rows are sequences, and `most` how many of their steps are kept.
+    `steps` says whether rows are sequences, and `most` how many of their steps are kept. `kind` is what the
+    categories are in the data.
     """
 
     encode: ClassVar[str] = "ids"
@@ -120,6 +154,7 @@ class FittedIds(Fitted):
     total: int
     steps: bool = False
     most: int | None = None
+    kind: str = "text"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -131,7 +166,20 @@ class FittedIds(Fitted):
 
     @property
     def names(self) -> list[str]:
-        return list(self.categories)
+        return [*self.categories, *(f"(reserved {i})" for i in range(len(self.categories), self.total))]
+
+    @property
+    def labels(self) -> list[Any]:
+        return labels(self.names, self.kind)
+
+    @property
+    def varies(self) -> bool:
+        return self.open
+
+    def vary(self, name: str, arrays: Mapping[str, Array], rng: np.random.Generator) -> Array:
+        ids = arrays[name]
+        dropped = (rng.random(ids.shape) < DROPPED) & (ids != PAD)
+        return np.where(dropped, self.categories.index(UNSEEN), ids)
 
     @property
     def padded(self) -> bool | None:
@@ -150,8 +198,8 @@ class FittedIds(Fitted):
 
     def _codes(self, table: Table) -> Array:
         """The id of each value of a column."""
-        column = flat(table, self.column, "a category")
-        index = {name: i for i, name in enumerate(self.categories)}
+        column = flat_category(table, self.column, "a category")
+        index = {category(name): i for i, name in enumerate(self.categories)}
         absent = index[self.absent] if self.absent is not None else index[UNSEEN] if self.open else None
         if column.missing.any() and absent is None:
             raise DataError(_missing_message(table, self.column, column) + "; no training row has a missing value")
@@ -236,7 +284,8 @@ class Binary(Encoder):
         return (self.column,)
 
     def fit(self, table: Table) -> FittedBinary:
-        column = flat(table, self.column, "`binary`")
+        kind = kind_of(flat(table, self.column, "`binary`"))
+        column = flat_category(table, self.column, "`binary`")
         names, _ = categories(column)
         if column.missing.any():
             raise DataError(_binary_missing(table, self.column, column))
@@ -245,14 +294,14 @@ class Binary(Encoder):
                 f"{table.place(self.column)} has {counted(len(names), 'value')} in the training rows "
                 f"({listed(names)}), `binary` needs two; `encode: ids` takes any number of categories"
             )
-        if self.positive is not None and self.positive not in names:
+        if self.positive is not None and category(self.positive) not in names:
             raise DataError(
                 f"{table.place(self.column)} has no value `{self.positive}` to be `positive`: "
                 f"{hint(self.positive, names)}"
             )
-        one = self.positive or names[1]
+        one = category(self.positive) if self.positive is not None else names[1]
         zero = names[0] if one == names[1] else names[1]
-        return FittedBinary(self.column, zero, one)
+        return FittedBinary(self.column, zero, one, kind)
 
 
 def _binary_missing(table: Table, name: str, column: Column) -> str:
@@ -269,6 +318,7 @@ class FittedBinary(Fitted):
     column: str
     zero: str
     one: str
+    kind: str = "text"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -278,8 +328,12 @@ class FittedBinary(Fitted):
     def names(self) -> list[str]:
         return [self.zero, self.one]
 
+    @property
+    def labels(self) -> list[Any]:
+        return labels(self.names, self.kind)
+
     def transform(self, table: Table) -> Array:
-        column = flat(table, self.column, "`binary`")
+        column = flat_category(table, self.column, "`binary`")
         if column.missing.any():
             raise DataError(_binary_missing(table, self.column, column))
         cells, codes = categories(column)
@@ -322,7 +376,17 @@ class Raw(Encoder):
         values = _whole(table, self.column)
         if not values.size:
             raise DataError(f"{table.place(self.column)} has no numbers in the training rows")
-        return FittedRaw(self.column, values.shape[1:], int(values.max()) + 1)
+        largest = int(values.max())
+        if largest >= MOST_IDS:
+            raise DataError(
+                f"{table.place(self.column)} has ids up to {largest}: `raw` would make room for as many of them, more "
+                f"than {MOST_IDS}; `encode: ids` counts those that there are"
+            )
+        return FittedRaw(self.column, values.shape[1:], largest + 1)
+
+
+# Of more ids no table of vectors has room: 2 ** 31 of one number each are eight gigabytes.
+MOST_IDS = 2**31
 
 
 def _whole(table: Table, name: str) -> Array:

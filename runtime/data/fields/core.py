@@ -73,6 +73,11 @@ class Fitted(Struct, ABC):
         return None
 
     @property
+    def labels(self) -> list[Any] | None:
+        """What each id stands for, as it is in the data: text, numbers or booleans."""
+        return self.names
+
+    @property
     def limit(self) -> int | None:
         """How many steps of a sequence are kept, where the field says it."""
         return None

@@ -11,6 +11,7 @@ import numpy as np
 from ....compiler.spec.kinds import Of, Word
 from ....compiler.spec.registry import AUGMENTATIONS, ENCODERS, Call
 from ..augmentation import augmented
+from ..cleaning import INVERSES, undone
 from ..table import Array, Column, DataError, Table, counted, listed, numeric, rows_where
 from .core import Encoder, FieldError, Fitted, State
 
@@ -81,9 +82,17 @@ class Numbers(Encoder):
         fills = (
             None if self.fill == "error" else [self._fill(table, n, c) for n, c in zip(self.names, found, strict=True)]
         )
-        pairs = [_array_scale(c.values[~c.missing], self.scale) for c in found]
+        with np.errstate(over="ignore", invalid="ignore"):
+            pairs = [_array_scale(c.values[~c.missing], self.scale) for c in found]
+        for name, pair in zip(self.names, pairs, strict=True):
+            if not np.isfinite(pair).all():
+                raise DataError(
+                    f"{table.place(name)} has numbers too large to be scaled by `{self.scale}`; mend them in "
+                    "`data.clean`, as by `clip` or `log`"
+                )
         shift, divisor = (np.asarray([float(pair[i]) for pair in pairs]) for i in (0, 1))
-        return FittedNumbers(self.names, self.vector, (), shift, divisor, fills)
+        mended = tuple(column.mended for column in found)
+        return FittedNumbers(self.names, self.vector, (), shift, divisor, fills, (), mended)
 
     def _column(self, table: Table, name: str) -> Column:
         column = numeric(table, name, f"`{name}` as numbers")
@@ -152,7 +161,10 @@ def _or_one(divisor: Array) -> Array:
 
 
 class FittedNumbers(Fitted):
-    """(x - shift) / divisor, missing values filled before."""
+    """(x - shift) / divisor, missing values filled before.
+
+    mended: the steps of `clean` to be undone in predictions of each column.
+    """
 
     encode: ClassVar[str] = "numbers"
 
@@ -167,6 +179,7 @@ class FittedNumbers(Fitted):
     divisor: Array
     fills: list[float] | None
     augment: tuple[Call, ...] = ()
+    mended: tuple[tuple[str, ...], ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -179,7 +192,13 @@ class FittedNumbers(Fitted):
         return self._scaled(table, matrix, self.shift, self.divisor)
 
     def inverse(self, array: Array) -> Array:
-        return array.astype(np.float64) * self.divisor + self.shift
+        values = array.astype(np.float64) * self.divisor + self.shift
+        if not any(self.mended):
+            return values
+        if not self.vector:
+            return undone(self.mended[0], values)
+        columns = [undone(steps, values[..., i]) for i, steps in enumerate(self.mended)]
+        return np.stack(columns, axis=-1)
 
     @property
     def varies(self) -> bool:
@@ -232,9 +251,13 @@ class FittedNumbers(Fitted):
             "shift": self.shift.tolist(),
             "divisor": self.divisor.tolist(),
             "fill": self.fills,
-        }
+        } | ({"mended": [list(steps) for steps in self.mended]} if any(self.mended) else {})
 
     @classmethod
     def from_arguments(cls, state: Mapping[str, Any]) -> FittedNumbers:
         shift, divisor = (np.asarray(state[key], np.float64) for key in ("shift", "divisor"))
-        return cls(tuple(state["columns"]), bool(state["vector"]), tuple(state["shape"]), shift, divisor, state["fill"])
+        names, vector, shape = tuple(state["columns"]), bool(state["vector"]), tuple(state["shape"])
+        mended = tuple(tuple(map(str, steps)) for steps in state.get("mended", ()))
+        if unknown := {step for steps in mended for step in steps} - INVERSES.keys():
+            raise ValueError(f"no step `{min(unknown)}` is undone")
+        return cls(names, vector, shape, shift, divisor, state["fill"], (), mended)

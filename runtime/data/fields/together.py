@@ -41,6 +41,12 @@ def encode(fields: Mapping[str, Fitted], table: Table, spans: Spans = NOWHERE) -
     return {name: found[name] for name in fields}
 
 
+def window_rows(fields: Mapping[str, Fitted], names: Iterable[str], table: Table) -> Rows | None:
+    """The rows around which the fields called `names` have their windows; `None` where none of them has any."""
+    series = [field for field in with_needed(fields, names).values() if isinstance(field, FittedSeries)]
+    return anchors(series, table) if series else None
+
+
 @contextmanager
 def placed(name: str, spans: Spans) -> Iterator[None]:
     """Errors within are at the place of the field `name`."""

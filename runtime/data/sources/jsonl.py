@@ -28,8 +28,8 @@ def jsonl(target: str, folder: Path, *, encoding: str = "utf-8") -> Table:
     """Rows of a file of JSON lines, one object a line, which may be compressed or in an archive.
 
     The keys are the columns; a key that is absent or null is missing. Values are text, numbers,
-    booleans (as 0 and 1), and lists of text or of numbers. The keys of an object in an object are
-    the columns `outer.inner`. Blank lines are skipped.
+    booleans (as 0 and 1), and lists of text or of numbers; what columns hold that no field reads is of no concern.
+    The keys of an object in an object are the columns `outer.inner`. Blank lines are skipped.
 
     encoding: how the file writes characters.
     Example: source: jsonl:reviews.jsonl
@@ -59,22 +59,29 @@ def table_of_objects(objects: Sequence[tuple[int, object]], source: str, unit: s
     """A table of objects, each with the number of the line or row (as `unit` says) it stands in."""
     columns: dict[str, list[Any]] = {}
     kinds: dict[str, tuple[str, int]] = {}
+    refused: dict[str, str] = {}
     for row, (number, value) in enumerate(objects):
         place = f"{source}: {unit} {number}"
-        for name, cell in _cells(value, place).items():
+        for name, cell in _cells(value, place, refused).items():
             columns.setdefault(name, [None] * len(objects))[row] = cell
-            if cell is not None:
+            if cell is None or name in refused:
+                continue
+            try:
                 kind = _kind(cell, f"{place}: `{name}`")
-                before, origin = kinds.get(name, (kind, number))
-                if not _agree(before, kind):
-                    raise DataError(
-                        f"{place}: `{name}` is {KINDS[kind]}, in {unit} {origin} it is {KINDS[before]}; "
-                        "a column holds values of one kind"
-                    )
-                kinds[name] = (kind, number) if before == "empty" else (before, origin)
-    return make_table(
-        {n: _column(n, cells, kinds.get(n, ("text", 0))[0], source) for n, cells in columns.items()}, source
-    )
+            except DataError as error:
+                refused[name] = error.message
+                continue
+            before, origin = kinds.get(name, (kind, number))
+            if not _agree(before, kind):
+                refused[name] = (
+                    f"{place}: `{name}` is {KINDS[kind]}, in {unit} {origin} it is {KINDS[before]}; "
+                    "a column holds values of one kind"
+                )
+            kinds[name] = (kind, number) if before == "empty" else (before, origin)
+    held = {
+        n: _column(n, cells, kinds.get(n, ("text", 0))[0], source) for n, cells in columns.items() if n not in refused
+    }
+    return make_table(held, source, refused)
 
 
 def _agree(before: str, kind: str) -> bool:
@@ -82,14 +89,14 @@ def _agree(before: str, kind: str) -> bool:
     return before == kind or ("empty" in (before, kind) and {before, kind} <= {"empty", "numbers", "texts"})
 
 
-def _cells(value: object, place: str) -> dict[str, Any]:
-    """The values of an object by the names of their columns."""
+def _cells(value: object, place: str, refused: dict[str, str]) -> dict[str, Any]:
+    """The values of an object by the names of their columns; `refused` are names that mean two things."""
     if not isinstance(value, dict):
         raise DataError(f"{place} holds {_noun(value)}, expected an object with the columns as keys")
     cells: dict[str, Any] = {}
     for name, cell in _flat(value):
         if name in cells:
-            raise DataError(f"{place} has the column `{name}` twice: as a key and as an object in an object")
+            refused[name] = f"{place} has the column `{name}` twice: as a key and as an object in an object"
         cells[name] = cell
     return cells
 

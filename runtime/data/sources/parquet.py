@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def parquet(target: str, folder: Path, *, columns: list[Word] | None = None) -> 
     """The rows of a Parquet file, or of all the Parquet files in a folder, in the order of their names.
 
     Columns may hold numbers, booleans (as 0 and 1), text, dates and times (as ISO text, times with a
-    zone in UTC), and lists of numbers or of text. Nulls are missing.
+    zone in UTC), and lists of numbers or of text. Nulls are missing. What other types hold is of no concern where no
+    field reads it.
 
     columns: the columns to read; without them, all.
     Example: source: parquet:trips.parquet
@@ -35,19 +37,21 @@ def parquet(target: str, folder: Path, *, columns: list[Word] | None = None) -> 
     path = folder / target
     wanted: Arrow = None
     parts: dict[str, list[Arrow]] = {}
+    refused: dict[str, str] = {}
     for file in _files(path):
         with _reading(file), open_file(file) as stream:
             source = _opened(stream)
             fields = _fields(source.schema_arrow, columns, file.name)
             wanted = wanted or fields
             _check_same(wanted, fields, path, file.name)
-            for batch in source.iter_batches(columns=list(fields)):
-                for name in fields:
+            refused = {name: why for name, kind in fields.items() if (why := _odd(name, kind, file.name))}
+            for batch in source.iter_batches(columns=[name for name in fields if name not in refused]):
+                for name in batch.schema.names:
                     parts.setdefault(name, []).append(batch.column(name))
     if not parts:
-        raise DataError(f"`{path}` has no rows")
+        raise DataError(next(iter(refused.values()), f"`{path}` has no rows"))
     with _reading(path):
-        return make_table({name: _column(name, parts.pop(name), path.name) for name in list(parts)}, path.name)
+        return make_table({name: _column(name, parts.pop(name), path.name) for name in list(parts)}, path.name, refused)
 
 
 def _need_pyarrow() -> None:
@@ -94,13 +98,20 @@ def _fields(schema: Arrow, columns: Sequence[str] | None, file: str) -> dict[str
         if name not in schema.names:
             raise DataError(f"`columns` names `{name}`, which {file} does not have: {hint(name, schema.names)}")
     fields = {name: schema.field(name).type for name in columns or schema.names}
-    for name, kind in fields.items():
-        if _kind(kind) is None:
-            raise DataError(
-                f"{file}: column `{name}` has the type {kind}; expected numbers, booleans, text, dates, times, or "
-                "lists of numbers or text: convert it, or name the columns to read by `columns`"
-            )
+    for name in columns or []:
+        if why := _odd(name, fields[name], file):
+            raise DataError(why)
     return fields
+
+
+def _odd(name: str, kind: Arrow, file: str) -> str:
+    """What is wrong with a column that cannot be held; empty where nothing is."""
+    if _kind(kind) is not None:
+        return ""
+    return (
+        f"{file}: column `{name}` has the type {kind}; expected numbers, booleans, text, dates, times, or "
+        "lists of numbers or text: convert it"
+    )
 
 
 def _check_same(wanted: dict[str, Arrow], found: dict[str, Arrow], folder: Path, file: str) -> None:
@@ -144,7 +155,7 @@ def _column(name: str, parts: list[Arrow], file: str) -> Column:
 
 def _numbers(name: str, parts: list[Arrow], file: str) -> Column:
     column = as_column(name, np.concatenate([_values(part) for part in parts]), file)
-    return Column(column.values, column.missing | np.concatenate([_nulls(part) for part in parts]))
+    return replace(column, missing=column.missing | np.concatenate([_nulls(part) for part in parts]))
 
 
 def _values(array: Arrow) -> Array:
