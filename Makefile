@@ -23,7 +23,7 @@ lint: $(VENV)/ready
 # The repository root is the package: a link by its name lets the type checker find it.
 types: $(VENV)/ready
 	mkdir -p build/types && ln -sfn ../.. build/types/trine
-	MYPYPATH=build/types $(VENV)/bin/mypy -p trine.compiler -p trine.backends -p trine.runtime -p trine.cli -p trine.benchmarks -m trine -m trine.api -m trine.files -m trine.reference -m trine.views
+	MYPYPATH=build/types $(VENV)/bin/mypy -p trine.compiler -p trine.backends -p trine.runtime -p trine.cli -p trine.benchmarks -m trine -m trine.api -m trine.files -m trine.terminal -m trine.reference -m trine.views
 
 suite: $(VENV)/ready
 	$(VENV)/bin/python -m pytest tests -n 2 -m "not slow"

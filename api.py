@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .runtime.data.table import Rowwise
     from .runtime.model import LoadedModel
     from .runtime.session import Trained
 
@@ -29,7 +30,7 @@ def train(
     out: str | Path | None = None,
     *,
     set: Overrides = (),
-    data: Mapping[str, Mapping[str, Any]] | None = None,
+    data: Mapping[str, Rowwise] | None = None,
     backend: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -38,8 +39,8 @@ def train(
 
     out: the folder of the run; nothing is written where it is left out.
     set: overrides, as `["train.batch=64"]` or `{"train.batch": 64}`.
-    data: columns by name for each split (`{"train": {...}, "test": {...}}`) instead of the spec's source;
-        rows without a split of their own are split as the spec says.
+    data: columns by name, a data frame or a list of rows for each split (`{"train": {...}, "test": {...}}`) instead of
+        the spec's source; rows without a split of their own are split as the spec says.
     backend: `numpy`, `torch`, `torch:cuda`, `torch:compile`, `onnx`, or `auto`: the one that is fastest on this
         network. Where none is named it is NumPy, or with `resume` the backend that the run was begun on.
     Raises `SpecError`, `DataError`, `UsageError`, `TrainingError`, `ArtefactError`, `BackendError`.
@@ -62,14 +63,20 @@ def load(path: str | Path, *, backend: str = "numpy") -> LoadedModel:
     return model.load(path, backend)
 
 
-def evaluate(path: str | Path, split: str | None = None, *, backend: str = "numpy") -> dict[str, Any]:
+def evaluate(
+    path: str | Path, split: str | None = None, *, data: Rowwise | None = None, backend: str = "numpy"
+) -> dict[str, Any]:
     """Evaluate a run or bundle on a split of its data: metrics with 95 % intervals, and the split in detail.
 
     split: `test`, `valid` or `train`; the first of them that has rows where nothing is said.
+    data: other rows with their targets, as `model.predict` takes them, instead of a split.
+    Raises `ArtefactError`, `DataError`, `UsageError`.
     """
-    from .runtime import session
+    from .runtime import session, specs
 
-    return session.evaluate(path, split, backend)
+    if split is not None and data is not None:
+        raise specs.UsageError("`split` names rows of the model's own data: leave it out where `data` are given")
+    return session.evaluate(path, split, backend, data)
 
 
 def compile(source: str | Path, out: str | Path, *, set: Overrides = ()) -> Path:

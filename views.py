@@ -392,10 +392,11 @@ def _metric(value: Any, interval: Sequence[float] | None) -> str:
 
 
 def rows_table(columns: Mapping[str, Sequence[Any]], limit: int) -> Table:
-    table = _table("row", *columns, right=("row",))
-    count = len(next(iter(columns.values()))) if columns else 0
-    for i in range(min(count, limit)):
-        table.add_row(str(i), *(_cell(values[i]) for values in columns.values()))
+    count = min(limit, len(next(iter(columns.values()))) if columns else 0)
+    numbered = columns if "row" in columns else {"row": range(count), **columns}
+    table = _table(*numbered, right=("row",))
+    for i in range(count):
+        table.add_row(*(_cell(values[i]) for values in numbered.values()))
     return table
 
 

@@ -75,7 +75,7 @@ def _explain(error: Exception) -> int:
     for types, heading, code in kinds:
         if isinstance(error, types):
             span = getattr(error, "span", None)
-            err().print(f"[bold red]{heading}[/bold red]: ", end="")
+            err().print(f"{heading}: ", style="bold red", end="")
             err().print(str(error), highlight=False, markup=False, soft_wrap=True)
             if span is not None:
                 err().print(f" --> {span.place}", highlight=False, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ class Command(click.Command):
     """A command whose help keeps the lines of its example."""
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        text, _, example = (self.help or "").partition("\n\nExample:")
+        # Python before 3.13 leaves docstrings indented.
+        text, _, example = inspect.cleandoc(self.help or "").partition("\n\nExample:")
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_text(text.strip())
@@ -113,16 +115,16 @@ def told_backend(backend: str, choose: Callable[[], Choice]) -> str:
 
 def out() -> Console:
     """Where results are printed."""
-    from rich.console import Console
+    from ..terminal import Terminal
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Terminal(width=None if sys.stdout.isatty() else 120)
 
 
 def err() -> Console:
     """Where messages are printed."""
-    from rich.console import Console
+    from ..terminal import Terminal
 
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+    return Terminal(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 
 def print_json(data: Any) -> None:

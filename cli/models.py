@@ -103,21 +103,32 @@ def train(
 @command("eval")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--split", help="Which rows to evaluate on; `test` by default, or else `valid`.")
+@click.option(
+    "--input", "rows", type=click.Path(path_type=Path), help="Other rows with their targets: a file as for `predict`."
+)
+@source_option
 @auto_backend_option
 @threads_option
 @json_option
-def evaluate(run: Path, split: str | None, backend: str, as_json: bool) -> None:
-    """Evaluate a run or bundle on a split of its data: metrics with 95 % intervals, by class and by slice.
+def evaluate(
+    run: Path, split: str | None, rows: Path | None, options: Sequence[str], backend: str, as_json: bool
+) -> None:
+    """Evaluate a run or bundle on a split of its data, or on a file: metrics with 95 % intervals, by class and slice.
 
     Example:
     trine eval runs/digits-mlp --split valid
     """
-    from ..runtime import session
+    from ..runtime import prediction, session
     from ..runtime.choice import for_artefact
     from ..views import metrics_table, rows_table
 
+    if rows is None and options:
+        raise click.UsageError("`--option` says how the file of `--input` is read: there is none")
+    if rows is not None and split is not None:
+        raise click.UsageError("`--split` names rows of the run's own data: leave it out beside `--input`")
     backend = told_backend(backend, lambda: for_artefact(run))
-    summary = session.evaluate(run, split, backend)
+    table = None if rows is None else prediction.rows_for(run, rows, options)
+    summary = session.evaluate(run, split, backend, table)
     if as_json:
         print_json(summary)
         return
@@ -125,10 +136,10 @@ def evaluate(run: Path, split: str | None, backend: str, as_json: bool) -> None:
     console.print(metrics_table(summary["splits"], summary["intervals"]))
     tables = [("classes", "per_class"), ("spans", "spans"), ("horizons", "horizons"), ("texts", "texts")]
     details = [(name, summary.get(key, [])) for name, key in tables]
-    for name, rows in [*details, *summary.get("slices", {}).items()]:
-        if rows:
-            flat = [{k: v for k, v in row.items() if k != "metrics"} | row.get("metrics", {}) for row in rows]
-            console.print(f"\n[bold]{name}[/bold]")
+    for name, found in [*details, *summary.get("slices", {}).items()]:
+        if found:
+            flat = [{k: v for k, v in row.items() if k != "metrics"} | row.get("metrics", {}) for row in found]
+            console.print(f"\n{name}", style="bold")
             columns = {key: [_short(row[key]) for row in flat] for key in flat[0]}
             console.print(rows_table(columns, 50))
 
@@ -241,6 +252,7 @@ def generate(
     """
     from ..runtime import model as models
     from ..runtime.generation import Generator, Sampling
+    from ..terminal import visible
 
     if temperature == 0 and (top_k or top_p):
         raise click.UsageError("`--top-k` and `--top-p` are for sampling: set a `--temperature` too")
@@ -248,9 +260,9 @@ def generate(
         raise click.UsageError("beam search looks for the most probable text: leave out `--temperature`")
     row = dict(_pair(column) for column in columns)
     made = Generator(models.load(run, backend), length, beams)
-    click.echo(prompt, nl=False)
+    click.echo(visible(prompt), nl=False)
     for piece in made.text(prompt, row, tokens, Sampling(temperature, top_k, top_p, seed)):
-        click.echo(piece, nl=False)
+        click.echo(visible(piece), nl=False)
         sys.stdout.flush()
     click.echo()
 

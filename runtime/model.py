@@ -113,9 +113,8 @@ class LoadedModel:
 
         Rows are taken as the training rows were: their columns are of the same kinds, and the steps of `data.clean`
         that mend columns are applied to them. For each target: its classes with `<target>/probability` (that of the
-        class named), or the numbers in the units of the data. Where several losses compare with one target, the
-        predictions of those after the first are called after their steps. Where a loss predicts nothing, the outputs
-        of the spec.
+        class named), or the numbers in the units of the data. Where several losses compare with one target, those
+        after the first predict `<target>/2` and so on. Where a loss predicts nothing, the outputs of the spec.
 
         probabilities: whether the probability of each class is added, as `<target>/probability/<class>`.
         Raises `DataError` for columns or values that do not fit.

@@ -16,6 +16,7 @@ from ..backends.threads import owner
 from ..compiler.spec.reader import Spec
 from ..compiler.structs import Struct
 from ..files import json_text, write_atomically
+from .artefacts import open_artefact
 from .choice import backend_for
 from .data import Column, DataError, Schema, Table, conform, declare_options, from_arrays, read_as
 from .data.cleaning import undone
@@ -104,6 +105,12 @@ def _listed(column: Column) -> Any:
 def _whole(values: Any) -> bool:
     """Whether all numbers are whole, as files write them."""
     return bool(np.isfinite(values).all() and (values == np.floor(values)).all() and (np.abs(values) < 2**53).all())
+
+
+def rows_for(run: Path, rows: Path, options: Sequence[str]) -> Table:
+    """The rows of a file for a run or bundle, before they are mended; raises `DataError` and `UsageError`."""
+    found = open_artefact(run)
+    return read_rows(rows, found.spec, found.schema, options)
 
 
 def read_rows(path: Path, spec: Spec | None = None, schema: Schema | None = None, options: Sequence[str] = ()) -> Table:

@@ -80,7 +80,7 @@ class Live:
     def __init__(self, console: Console, every: float = 0.25) -> None:
         """`every`: after how many seconds the bar moves on."""
         self.progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),

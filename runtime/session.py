@@ -28,13 +28,17 @@ from .choice import for_training as choose_for_training
 from .data import (
     DataError,
     Dataset,
+    Split,
+    Table,
     check_against,
     encode_split,
     from_arrays,
     load_dataset,
 )
-from .data.fields import FittedSeries
+from .data.fields import Derived, FittedSeries
+from .data.fields.together import encode
 from .data.schema import as_json as schema_as_json
+from .data.table import Rowwise
 from .evaluation import Outcome, as_json, calls_for, earlier, judged
 from .metrics import About, by_horizon, confusion_matrix, intervals, per_class, reliability, slices, span_table
 from .model import LoadedModel, initial_weights, load
@@ -55,7 +59,7 @@ class Trained(Struct):
     model: LoadedModel
 
 
-Columns = Mapping[str, Mapping[str, Any]]
+Columns = Mapping[str, Rowwise]
 
 
 def prepare(spec: Spec, data: Columns | None = None) -> tuple[Spec, Dataset]:
@@ -343,19 +347,50 @@ def own_rows(path: str | Path, split: str | None) -> tuple[Dataset, str]:
     return dataset, split
 
 
-def evaluate(path: str | Path, split: str | None = None, backend: str = "numpy") -> dict[str, Any]:
-    """Evaluate a run or bundle on a split of its data: see `own_rows`."""
+# What rows are called that are no split of a model's own data.
+GIVEN = "given"
+
+
+def evaluate(
+    path: str | Path, split: str | None = None, backend: str = "numpy", rows: Rowwise | Table | None = None
+) -> dict[str, Any]:
+    """Evaluate a run or bundle on a split of its data (see `own_rows`), or on other rows that have targets."""
     model = load(path, backend_for(path, backend))
-    dataset, split = own_rows(path, split)
-    # The fitted state of the run counts, not what today's data would give.
-    # What is ranked leaves out what the splits before have.
-    wanted = dataset.splits if model.evaluator.scorers else [split]
-    arrays = {name: encode_split(model.fields, dataset.tables, name) for name in wanted}
+    if rows is None:
+        dataset, split = own_rows(path, split)
+        # The fitted state of the run counts, not what today's data would give.
+        # What is ranked leaves out what the splits before have.
+        wanted = dataset.splits if model.evaluator.scorers else [split]
+        arrays = {name: encode_split(model.fields, dataset.tables, name) for name in wanted}
+    else:
+        dataset, split = _given(path, model, rows), GIVEN
+        arrays = {name: part.arrays for name, part in dataset.splits.items()}
     graph, batch, runner = build(model.spec, "evaluate").graph, model.spec.sections.evaluate.batch, model.backend.name
     with owner(runner, _width(graph, arrays[split], batch, runner)):
         outcome = model.evaluator.run(arrays[split], earlier(arrays, split))
         outcome = with_texts(outcome, model, arrays[split], dataset.splits[split].table)
     return summarise(model, split, outcome, dataset, {split: model.metrics_of(outcome)})
+
+
+def _given(path: str | Path, model: LoadedModel, rows: Rowwise | Table) -> Dataset:
+    """Rows with targets as a data set of their own, before them the splits of the model's data where items are ranked.
+
+    Raises `DataError` for rows without targets, or with such as do not fit.
+    """
+    table = model.rows(rows)
+    tables = {GIVEN: table}
+    if model.evaluator.scorers:
+        tables = {**own_rows(path, None)[0].tables, **tables}
+    names = [*model.spec.inputs, *(head.target for head in model.heads if head.target)]
+    names += [head.sample_weight for head in model.heads if head.sample_weight]
+    fields = {name: model.fields[name] for name in dict.fromkeys(names)}
+    if any(isinstance(field, Derived) for field in fields.values()):
+        tables = tables if len(tables) > 1 else {**own_rows(path, None)[0].tables, **tables}
+        arrays = {name: encode_split(model.fields, tables, name) for name in tables}
+    else:
+        arrays = {name: encode(fields, part) for name, part in tables.items()}
+    splits = {name: Split(arrays[name], tables[name]) for name in tables}
+    return Dataset(splits, model.fields, "", model.schema)
 
 
 class Opened(Struct):

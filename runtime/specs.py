@@ -68,7 +68,8 @@ def read_options(scheme: str, texts: Iterable[str]) -> dict[str, Any]:
         node = override(node, text, report, "--option")
     found, _ = read_arguments(params_of(SOURCES[scheme]), node, Context(Scope(), report, f"source `{scheme}`"))
     report.check()
-    return found or {}
+    given = {str(key) for key in node.keys()}
+    return {name: value for name, value in (found or {}).items() if name in given}
 
 
 def check_spec(spec: Spec) -> None:

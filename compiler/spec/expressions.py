@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
-import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import field
@@ -18,8 +18,7 @@ MAX_LENGTH = 200
 MAX_SIZE = 10**12
 ALLOWED = "only numbers, names, + - * / // % ** and min, max, round, ceil, floor, sqrt are arithmetic"
 
-_NAME = re.compile(r"\$[A-Za-z_][\w-]*(\.[A-Za-z_]\w*)*")
-_ARITHMETIC = re.compile(r"[\w\s.+\-*/%(),]*")
+_SIGNS = frozenset(".+-*/%(),")
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
@@ -69,7 +68,7 @@ class Scope(Struct):
         return None
 
     def evaluate(self, text: str) -> Scalar:
-        if _NAME.fullmatch(text):
+        if _is_name(text[1:]):
             return self.lookup(text[1:])
         if not (text.startswith("$(") and text.endswith(")")):
             raise _Bad("an expression is `$name` or `$(arithmetic)`; a text that starts with a dollar is written `$$…`")
@@ -79,7 +78,11 @@ class Scope(Struct):
 
     def lookup(self, name: str) -> Scalar:
         if name not in self.values:
-            raise _Unknown(name)
+            # Python's parser, which reads arithmetic, writes some letters otherwise (Unicode NFKC).
+            alike = [known for known in self.values if unicodedata.normalize("NFKC", known) == name]
+            if not alike:
+                raise _Unknown(name)
+            name = alike[0]
         if isinstance(value := self.values[name], Lost):
             raise _Lost
         return value
@@ -124,9 +127,15 @@ class _Lost(Exception):
     pass
 
 
+def _is_name(text: str) -> bool:
+    """Whether a text is a name, in any script, such as `класс.size`; the name of a parameter may have dashes."""
+    first, *rest = text.split(".")
+    return first.replace("-", "_").isidentifier() and first[:1] != "-" and all(part.isidentifier() for part in rest)
+
+
 def _parse(text: str) -> ast.expr:
     """The tree of an expression; nothing in it is ever executed."""
-    if not _ARITHMETIC.fullmatch(text):
+    if not all(c in _SIGNS or c.isspace() or f"a{c}".isidentifier() for c in text):
         raise _Bad(ALLOWED)
     try:
         with warnings.catch_warnings():

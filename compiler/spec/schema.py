@@ -58,7 +58,7 @@ def _ref(name: str) -> Schema:
 def _expression() -> Schema:
     return {
         "type": "string",
-        "pattern": r"^\$([A-Za-z_][\w-]*(\.[A-Za-z_]\w*)*|\(.*\))$",
+        "pattern": r"^\$([^\s\d$().,+*/%-][^\s$(),+*/%]*|\(.*\))$",
         "description": "`$name`, or `$(2 * width)`: arithmetic over params, block params, dims and sizes of the data.",
     }
 

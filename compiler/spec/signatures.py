@@ -19,7 +19,7 @@ MAX_DIM = 2**31
 RESERVED = ("lr", "step", "average", "position", "parents")
 
 _SIGNATURE = re.compile(r"\s*(\w+)\s*(?:\[(.*)\])?\s*")
-_BOUNDED = re.compile(r"([A-Za-z_]\w*)\s*<=\s*(\S+)")
+_BOUNDED = re.compile(r"([^\s<]+)\s*<=\s*(\S+)")
 
 
 class Signature(Struct):
@@ -84,7 +84,7 @@ def read_signature(key: Key, node: Node, scope: Scope, report: Report) -> Signat
 
 def _dim(text: str, node: Node, scope: Scope, report: Report, bounds: list[tuple[str, int]]) -> Dim | None:
     """One dim: a number, an expression, a name, or a name with a bound."""
-    if bounded := _BOUNDED.fullmatch(text):
+    if (bounded := _BOUNDED.fullmatch(text)) and bounded[1].isidentifier():
         limit = _number(bounded[2], node, scope, report)
         if limit is None:
             return None

@@ -503,6 +503,8 @@ def _text_message(table: Table, name: str, column: Column, use: str) -> str:
     odd = ~column.missing & np.fromiter((not is_number(cell) for cell in column.values), np.bool_, len(table))
     example = str(column.values[np.argmax(odd)])[:40]
     cure = "set `encode: ids` for categories, or mend the column in `data.clean` or by the source's `missing`"
+    if odd.sum() == 1 and table.first(odd) == 1 and len(table) > 1:
+        cure = "where the first row below the header holds units, set the source's `units: true`; or else " + cure
     return (
         f"{table.place(name)} is text ({counted(int(odd.sum()), 'row')}, first `{example}` at row {table.first(odd)}), "
         f"{use} needs numbers; {comma_hint(example)[2:] or cure}"

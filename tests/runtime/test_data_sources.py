@@ -207,7 +207,7 @@ def test_from_arrays():
     ("value", "part"),
     [(["a", 1], "mixes text and numbers"), ([[1], ["a"]], "more than their length"), (3, "single value"),
      ([{}, {}], "holds a dict"), ([1, 2**70], "64 bits"), (np.array([2**63], np.uint64), "2**63"),
-     ([["a"], 3], "neither a list of text"), (np.array(["2020-01-01"], "M8"), "datetime64")],
+     ([["a"], 3], "neither a list of text"), (np.array([["2020-01-01"]], "M8"), "one time per row")],
 )  # fmt: skip
 def test_from_arrays_refuses(value, part):
     fails(lambda: from_arrays({"x": value}), "the given arrays: `x`", part)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from trine.compiler.spec import reader
-from trine.runtime.data import DataError, declare_options, load_dataset, load_tables
+from trine.runtime.data import DataError, declare_options, load_dataset, read_tables
 from trine.runtime.data import sources as s
 from trine.runtime.data.table import Column, Table
 from trine.runtime.prediction import read_rows
@@ -253,7 +253,7 @@ def test_a_spec_reads_tokens(tmp_path: Path) -> None:
     spec = reader.read_string(f"{MODEL}data:\n{text}", tmp_path / "spec.yaml")
     data = spec.sections.data
     options = declare_options(data, spec.scope, spec.report)
-    tables = load_tables(data, tmp_path, options, {})
+    tables = read_tables(data, tmp_path, options)[0]
     assert {name: len(table) for name, table in tables.items()} == {"train": 4, "valid": 2, "test": 3}
     assert plain(tables["test"].column("tag"))[0] == ["O", "O"]
 
