@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any, cast
 
 from .autodiff import differentiable, gradients
-from .build import Network, build
+from .build import Network, build, parts_of
 from .build.model import TINY
 from .ir import DType, Graph, Init, Input, Origin, Type, Value, constant, input_of, origin
 from .ops.activations import clip
@@ -58,7 +59,7 @@ def train_step(graph: Graph, train: Train) -> Graph:
     grads = gradients(lowered.outputs["loss"], params)
     inputs, updates, norm = optimize(params, grads, train)
     more, averages = averaged(lowered, {**lowered.updates, **updates}, train)
-    outputs = {name: lowered.outputs[name] for name in ("loss", "loss/total", "loss/weight")}
+    outputs = _loss_outputs(lowered)
     return Graph(
         f"{graph.name}/step",
         (*lowered.inputs, *inputs, *more),
@@ -67,29 +68,43 @@ def train_step(graph: Graph, train: Train) -> Graph:
     )
 
 
+def _loss_outputs(graph: Graph) -> dict[str, Value]:
+    """The loss of a batch, and the sums of its parts."""
+    names = ["loss", *(name for pair in parts_of(graph.outputs) for name in pair)]
+    return {name: graph.outputs[name] for name in names}
+
+
 def accumulated_step(graph: Graph, train: Train) -> tuple[Graph, Graph]:
     """The two halves of a step over several batches: gather sums, then apply their weighted mean.
 
     Gradients of the loss's total are summed, and divided by the sum of its weights, so that the
-    step equals that of one large batch, however uneven the batches are. (Of several losses, those
-    with class weights are means over each batch.)
+    step equals that of one large batch, however uneven the batches are; each part of the loss by its own.
     """
     lowered = legalize(graph, differentiable)
     params = learned(lowered, train)
-    grads = gradients(lowered.outputs["loss/total"], params)
-    sums = [_state(f"{input_of(p).name}/gradient", p.type) for p in params]
-    weight = _state("loss/accumulated", lowered.outputs["loss/weight"].type)
-    added = {input_of(s).name: s + g for s, g in zip(sums, grads, strict=True)}
-    added["loss/accumulated"] = weight + lowered.outputs["loss/weight"]
-    outputs = {name: lowered.outputs[name] for name in ("loss", "loss/total", "loss/weight")}
-    gather = Graph(f"{graph.name}/gather", (*lowered.inputs, *sums, weight), outputs, {**lowered.updates, **added})
+    added: dict[str, Value] = {}
+    state: list[Value] = []
+    means: list[list[Value]] = []
+    for i, (total, weight) in enumerate(parts_of(lowered.outputs)):
+        ending = f"/{i}" if i else ""
+        grads = gradients(lowered.outputs[total], params)
+        sums = [_state(f"{input_of(p).name}/gradient{ending}", p.type) for p in params]
+        weights = _state(f"loss/accumulated{ending}", lowered.outputs[weight].type)
+        added |= {input_of(s).name: s + g for s, g in zip(sums, grads, strict=True)}
+        added[input_of(weights).name] = weights + lowered.outputs[weight]
+        means.append([s / at_least(weights, TINY) for s in sums])
+        state += [*sums, weights]
+    outputs = _loss_outputs(lowered)
+    gather = Graph(f"{graph.name}/gather", (*lowered.inputs, *state), outputs, {**lowered.updates, **added})
 
-    inputs, updates, norm = optimize(params, [s / at_least(weight, TINY) for s in sums], train)
-    cleared = {input_of(v).name: _zeros(v.type) for v in (*sums, weight)}
+    mean = [reduce(Value.__add__, each) for each in zip(*means, strict=True)]
+    inputs, updates, norm = optimize(params, mean, train)
+    cleared = {input_of(v).name: _zeros(v.type) for v in state}
     held = lowered.by_role("param", "buffer") if train.average else params
     more, averages = averaged(Graph("", tuple(held), {}), updates, train)
-    state = (*held, *sums, weight, *inputs, *more)
-    apply = Graph(f"{graph.name}/apply", state, {"grad_norm": norm}, {**updates, **cleared, **averages})
+    apply = Graph(
+        f"{graph.name}/apply", (*held, *state, *inputs, *more), {"grad_norm": norm}, {**updates, **cleared, **averages}
+    )
     return gather, apply
 
 

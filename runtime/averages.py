@@ -20,8 +20,12 @@ class Average(Struct, ABC):
     """How far the average moves towards the weights after each update."""
 
     @abstractmethod
-    def share(self, step: int, total: int | None, per_epoch: int) -> float:
-        """The share after an update, counted from zero, of `total` in all."""
+    def share(self, update: int, batch: int, accumulate: int, total: int | None, per_epoch: int) -> float:
+        """The share after an update, counted from zero.
+
+        batch: the last batch of the update, from zero, of `total` in all; there are `per_epoch` in an epoch.
+        accumulate: how many batches make an update.
+        """
 
 
 class Ema(Average):
@@ -29,8 +33,8 @@ class Ema(Average):
 
     decay: float
 
-    def share(self, step: int, total: int | None, per_epoch: int) -> float:
-        return 1.0 - min(self.decay, step / (step + 1))
+    def share(self, update: int, batch: int, accumulate: int, total: int | None, per_epoch: int) -> float:
+        return 1.0 - min(self.decay, update / (update + 1))
 
 
 class Swa(Average):
@@ -39,17 +43,19 @@ class Swa(Average):
     start: Time
     every: Time
 
-    def share(self, step: int, total: int | None, per_epoch: int) -> float:
+    def share(self, update: int, batch: int, accumulate: int, total: int | None, per_epoch: int) -> float:
         if self.start.unit == "%" and total is None:
             raise ValueError(
                 "`start` as a share needs the number of steps: use epochs or steps to say how long to train"
             )
         begin = self.start.steps(per_epoch, total or 0)
-        period = max(self.every.steps(per_epoch, total or 0), 1)
-        if step < begin:
+        if batch < begin:
             return 1.0
-        taken, rest = divmod(step - begin, period)
-        return 0.0 if rest else 1.0 / (taken + 1)
+        # No more than one is taken after each update.
+        period = max(self.every.steps(per_epoch, total or 0), accumulate)
+        before = batch // accumulate * accumulate - 1
+        taken, known = ((end - begin) // period + 1 if end >= begin else 0 for end in (batch, before))
+        return 0.0 if taken == known else 1.0 / taken
 
 
 @AVERAGES.register

@@ -65,7 +65,8 @@ class Position:
     """Where training stands. With the seed, all else follows: order, dropout, learning rate.
 
     `lr_scale`, `lr_best` and `lr_stale` belong to a schedule that follows evaluations: what they have
-    left of the learning rate, the best so far, and how many in a row were no better.
+    left of the learning rate, the best so far, and how many in a row were no better. `train_total` and `train_weight`
+    are the sums of the loss since it was last logged, `train_more` those of its further parts.
     """
 
     batches: int = 0
@@ -79,6 +80,7 @@ class Position:
     lr_stale: int = 0
     train_total: float = 0.0
     train_weight: float = 0.0
+    train_more: list[list[float]] = field(default_factory=list)
     done: bool = False
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
 import numpy as np
 
 from ..backends.base import Backend, Executable, State
-from ..compiler.build import Head, Network
+from ..compiler.build import Head, Network, parts_of
 from ..compiler.ir import Array, input_of
 from ..compiler.passes import Model, for_training
 from ..compiler.spec.registry import Call
 from ..compiler.structs import Struct
-from .data import Fitted
+from .data import Fitted, as_wanted
 from .data.fields import FittedText
 from .data.splits import NAMES
 from .metrics import About, check_metric, evaluate_metrics
@@ -49,7 +49,9 @@ class Evaluator:
         self.heads: tuple[Head, ...] = network.heads
         self.predicting = [head for head in network.heads if head.predicts]
         self.executable: Executable = backend.compile(model.graph, state)
-        self.names = [input_of(v).name for v in model.graph.by_role("data")]
+        self.types = {input_of(v).name: v.type for v in model.graph.by_role("data")}
+        self.names = list(self.types)
+        self.parts = parts_of(model.graph.outputs)
         self.batch = batch
         self.scorers: dict[str, Scorer] = scorers(network, backend, state, fields or {})
 
@@ -58,16 +60,16 @@ class Evaluator:
 
         before: the splits before this one; what they have is no candidate where items are ranked.
         """
-        count = rows_of(arrays)
+        arrays, count = as_wanted(arrays, self.types), rows_of(arrays)
         if count == 0:
             raise ValueError("there are no rows to evaluate")
-        total = weight = 0.0
+        sums = {name: 0.0 for pair in self.parts for name in pair}
         found: dict[str, list[Array]] = {}
         compared: dict[str, list[Array]] = {}
         for feeds in batches({name: arrays[name] for name in self.names}, self.batch):
             out = self.executable(feeds)
-            total += float(out["loss/total"])
-            weight += float(out["loss/weight"])
+            for name in sums:
+                sums[name] += float(out[name])
             for head in self.predicting:
                 found.setdefault(head.key, []).append(out[f"prediction/{head.key}"])
                 target = out.get(f"target/{head.key}", feeds.get(head.target))
@@ -82,7 +84,13 @@ class Evaluator:
                 predictions[key], targets[key], sources[key] = _steps(predictions[key], targets[key])
         for key, scorer in self.scorers.items():
             predictions[key], targets[key] = scorer.ranks(arrays, before)
-        return Outcome(total / weight if weight else float("nan"), count, predictions, targets, sources)
+        return Outcome(loss_of((sums[t], sums[w]) for t, w in self.parts), count, predictions, targets, sources)
+
+
+def loss_of(parts: Iterable[tuple[float, float]]) -> float:
+    """The loss of many batches, by the sums of its parts (values and weights); NaN where no row weighs anything."""
+    weighed = [total / weight for total, weight in parts if weight]
+    return sum(weighed) if weighed else float("nan")
 
 
 def _steps(prediction: Array, target: Array) -> tuple[Array, Array, Array]:

@@ -22,6 +22,7 @@ from ..compiler.spec.reader import Spec
 from ..compiler.spec.signatures import spec_type
 from .artefacts import open_artefact
 from .data import DataError, Dataset, Fitted, Schema, Table, conform, from_arrays, mend, transform
+from .data.fields import in_order
 from .data.table import Rowwise
 from .evaluation import Evaluator, Outcome, batches, metrics_of, spelled
 from .transfer import transferred
@@ -106,7 +107,8 @@ class LoadedModel:
         if not len(table):
             raise DataError(f"{table.source}: there are no rows")
         data = self.spec.sections.data
-        return mend(conform(table, self.schema), data.clean if data is not None else ())
+        mended = mend(conform(table, self.schema), data.clean if data is not None else ())
+        return in_order(self.fields.values(), mended)
 
     def predict(self, rows: Rowwise | Table, *, probabilities: bool = False) -> dict[str, Array]:
         """Predictions for raw rows: columns by name (arrays, lists, a data frame), or a list of rows.

@@ -64,7 +64,11 @@ def predict(
         raw = table = dataset.splits[split].table
         truth = _truth(model, table) if len(table) == len(dataset.splits[split]) else {}
     own = window_rows(model.fields, model.inputs, table)
-    beside = _beside(wanted, raw if own is None else raw.take(own), table if own is None else table.take(own))
+    predicted = table if own is None else table.take(own)
+    # Rows may have been put in the order of time.
+    beside = _beside(
+        wanted, raw.take(np.searchsorted(raw.rows, predicted.rows)) if rows is not None else predicted, predicted
+    )
     with owner(model.backend.name):
         return {**beside, **truth, **model.predict_prepared(table, wanted.probabilities)}
 

@@ -1,7 +1,8 @@
 """Schedules: how the learning rate changes while a network is trained.
 
-A schedule gives a multiple of the base learning rate for each update, counted from zero. It may
-begin with a warm-up: w updates with 1/w, 2/w, … 1 of what it would be otherwise. One that follows
+A schedule gives a multiple of the base learning rate for each batch, counted from zero; where several batches make an
+update, that of the last of them counts. It may begin with a warm-up: w batches with 1/w, 2/w, … 1 of what it would be
+otherwise. One that follows
 evaluations keeps what it needs in the position of training, so that a resumed run goes on the same.
 """
 
@@ -26,16 +27,16 @@ EPOCH, TENTH = Time(1, "ep"), Time(10, "%")
 
 
 class Schedule(Struct, ABC):
-    """A multiple of the base learning rate for each update."""
+    """A multiple of the base learning rate for each batch."""
 
     warmup: Time | None
 
     def factor(self, step: int, total: int | None, per_epoch: int) -> float:
-        """The multiple at an update.
+        """The multiple at a batch.
 
-        step: the update, from zero.
-        total: how many updates there will be; `None` where time alone ends the training.
-        per_epoch: how many updates an epoch has.
+        step: the batch, from zero.
+        total: how many batches there will be; `None` where time alone ends the training.
+        per_epoch: how many batches an epoch has.
         """
         warm = 0 if self.warmup is None else _steps(self.warmup, total, per_epoch, "warmup")
         shape = self.shape(step, warm, total, per_epoch)
@@ -52,7 +53,7 @@ class Schedule(Struct, ABC):
 
     @abstractmethod
     def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        """The multiple without the warm-up's share. `warm` is how many updates that takes."""
+        """The multiple without the warm-up's share. `warm` is how many batches that takes."""
 
 
 def _steps(time: Time, total: int | None, per_epoch: int, name: str) -> int:
@@ -65,7 +66,7 @@ _UNKNOWN = "needs the number of steps: use epochs or steps, not seconds, to say 
 
 
 def _progress(step: int, warm: int, total: int | None, name: str) -> float:
-    """How far an update is from the end of the warm-up (0) to the last update (1)."""
+    """How far a batch is from the end of the warm-up (0) to the last batch (1)."""
     if total is None:
         raise ValueError(f"the schedule `{name}` {_UNKNOWN}")
     return min(max((step - warm) / max(total - 1 - warm, 1), 0.0), 1.0)
@@ -129,7 +130,7 @@ class Exponential(Schedule):
 
 
 class InverseSqrt(Schedule):
-    """1 up to the end of the warm-up, then one over the root of the number of updates."""
+    """1 up to the end of the warm-up, then one over the root of the number of batches."""
 
     def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
         peak = max(warm, 1)
@@ -170,7 +171,7 @@ def _wave(start: float, end: float, progress: float) -> float:
 
 
 class WarmupStableDecay(Schedule):
-    """1, then a straight line down to the floor over the last updates."""
+    """1, then a straight line down to the floor over the last batches."""
 
     decay: Time
     floor: float
@@ -239,7 +240,7 @@ def cosine(*, warmup: Warmup | None = None, floor: Fraction = 0.0) -> Schedule:
     """Half a cosine wave, from the base learning rate down to the floor (Loshchilov & Hutter, 2017).
 
     warmup: how long the rate rises from almost nothing first (Goyal et al., 2017).
-    floor: what is left at the last update, as a share of the base learning rate.
+    floor: what is left at the last batch, as a share of the base learning rate.
     Example: {cosine: {warmup: 5%, floor: 0.01}}
     """
     return Cosine(warmup, floor)
@@ -250,7 +251,7 @@ def linear(*, warmup: Warmup | None = None, floor: Fraction = 0.0) -> Schedule:
     """A straight line from the base learning rate down to the floor.
 
     warmup: how long the rate rises from almost nothing first (Goyal et al., 2017).
-    floor: what is left at the last update, as a share of the base learning rate.
+    floor: what is left at the last batch, as a share of the base learning rate.
     Example: {linear: {warmup: 5%}}
     """
     return Linear(warmup, floor)
@@ -261,7 +262,7 @@ def polynomial(*, power: PositiveFloat = 1.0, floor: Fraction = 0.0, warmup: War
     """What is left of the training, to a power: from the base learning rate down to the floor.
 
     power: 1 is a straight line; more falls early, less falls late.
-    floor: what is left at the last update, as a share of the base learning rate.
+    floor: what is left at the last batch, as a share of the base learning rate.
     warmup: how long the rate rises from almost nothing first (Goyal et al., 2017).
     Example: {polynomial: {power: 2.0, floor: 0.01}}
     """
@@ -270,7 +271,7 @@ def polynomial(*, power: PositiveFloat = 1.0, floor: Fraction = 0.0, warmup: War
 
 @SCHEDULES.register
 def exponential(*, gamma: Shrinking, every: Every = EPOCH, warmup: Warmup | None = None) -> Schedule:
-    """The learning rate times gamma over every so many epochs or batches, falling with each update.
+    """The learning rate times gamma over every so many epochs or batches, falling with each batch.
 
     gamma: the factor.
     every: over how long the rate falls by it.
@@ -282,7 +283,7 @@ def exponential(*, gamma: Shrinking, every: Every = EPOCH, warmup: Warmup | None
 
 @SCHEDULES.register
 def inverse_sqrt(*, warmup: Warmup | None = None) -> Schedule:
-    """One over the root of the number of updates (Vaswani et al., 2017).
+    """One over the root of the number of batches (Vaswani et al., 2017).
 
     warmup: how long the rate rises to the base learning rate first; after n times as long it is
         that over the root of n.
@@ -309,9 +310,9 @@ def piecewise(*, at: list[Every], factors: list[PositiveFloat], warmup: Warmup |
 def one_cycle(*, pct_start: Share = 0.3, div_factor: AtLeastOne = 25.0, final_div_factor: AtLeastOne = 1e4) -> Schedule:
     """Half a cosine wave up to the base learning rate, then one down to almost nothing (Smith & Topin, 2018).
 
-    pct_start: the share of the updates in which the rate rises.
-    div_factor: by what the base learning rate is divided at the first update.
-    final_div_factor: by what that of the first update is divided at the last.
+    pct_start: the share of the batches in which the rate rises.
+    div_factor: by what the base learning rate is divided at the first batch.
+    final_div_factor: by what that of the first batch is divided at the last.
     Example: {one_cycle: {pct_start: 0.3}}
     """
     return OneCycle(None, pct_start, div_factor, final_div_factor)

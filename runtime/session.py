@@ -12,7 +12,7 @@ from ..backends.executable import sizes_of
 from ..backends.machine import width
 from ..backends.threads import owner, threads
 from ..compiler.analysis import id_bounds
-from ..compiler.build import Head, Network, build
+from ..compiler.build import Network, build
 from ..compiler.ir import Array, DType, Graph, input_of
 from ..compiler.passes import Decided
 from ..compiler.spec.reader import Spec
@@ -30,6 +30,7 @@ from .data import (
     Dataset,
     Split,
     Table,
+    as_wanted,
     check_against,
     encode_split,
     from_arrays,
@@ -45,6 +46,7 @@ from .model import LoadedModel, initial_weights, load
 from .progress import Listener
 from .runs import ENV, EVALUATION, Run
 from .specs import UsageError, open_spec
+from .targets import check_targets, state_of
 from .texts import check_texts, with_texts
 from .trainer import Trainer
 
@@ -94,9 +96,7 @@ def _check_data(spec: Spec, network: Network, dataset: Dataset) -> None:
     wanted = {input_of(v).name: v.type for v in network.graph.by_role("data")}
     bounds = {dim: limit for signature in spec.inputs.values() for dim, limit in signature.bounds}
     check_against(wanted, dataset, bounds, wanted.keys() - spec.inputs.keys())
-    for head in network.heads:
-        _check_classes(head, network, dataset)
-        _check_weights(head, dataset)
+    check_targets(spec, network, dataset)
     _check_validation(spec.sections.train, dataset)
     for name in spec.inputs:
         _check_lengths(name, spec, dataset)
@@ -125,33 +125,6 @@ def _check_lengths(name: str, spec: Spec, dataset: Dataset) -> None:
         if (problem := signature.exceeded(part.arrays[name].shape)) is not None:
             message = f"the field `{name}` has {problem} (in its {split} rows): `max_length` cuts what is longer"
             raise DataError(message, signature.key.span)
-
-
-def _check_classes(head: Head, network: Network, dataset: Dataset) -> None:
-    """A loss on classes has as many outputs as its target has classes, and more than one of them."""
-    size = dataset.fields[head.target].size if head.target in dataset.fields else None
-    if head.task != "classes" or size is None:
-        return
-    if size < 2:
-        raise DataError(f"the training rows have one value of `{head.target}` alone: there is nothing to tell apart")
-    outputs = network.graph.outputs[f"prediction/{head.key}"].shape[-1]
-    if outputs != size:
-        raise DataError(
-            f"`{head.output}` has {outputs} outputs, the field `{head.target}` has {size} classes: "
-            f"`${head.target}.size` is their number"
-        )
-
-
-def _check_weights(head: Head, dataset: Dataset) -> None:
-    """Sample weights are nowhere negative; raise `DataError` where one is."""
-    name = head.sample_weight
-    for split, part in dataset.splits.items():
-        weights = part.arrays.get(name)
-        if weights is not None and weights.size and weights.min() < 0:
-            raise DataError(
-                f"the field `{name}` weights samples and is {weights.min():.6g} in a row of its {split} split: weights "
-                "are 0 or more (`scale: none` keeps a column's numbers as they are)"
-            )
 
 
 def _check_column(name: str, spec: Spec, dataset: Dataset) -> None:
@@ -187,11 +160,13 @@ def train(
     if resume and out is None:
         raise UsageError("only a run with a folder can be resumed")
     sized, dataset = prepare(spec, data)
-    arrays = {name: part.arrays for name, part in dataset.splits.items()}
+    wanted = {input_of(v).name: v.type for v in build(sized, "train").graph.by_role("data")}
+    arrays = {name: as_wanted(part.arrays, wanted) for name, part in dataset.splits.items()}
     again = resume and out is not None and out.exists()
     begun = load_json(out / ENV) if again and out is not None and (out / ENV).exists() else {}
     runner, about = _runner(backend or str(begun.get("backend", "numpy")), sized, arrays["train"], listener)
-    trainer = Trainer(sized, arrays, runner, listener, dtype, again, dataset.fields)
+    known = state_of(build(sized, "train"), dataset)
+    trainer = Trainer(sized, arrays, runner, listener, dtype, again, dataset.fields, known)
     # Sums depend on the number of threads: a run goes on on as many as it was begun on.
     own = _width(trainer.step_graph, arrays["train"], trainer.train.batch, runner.name)
     noted = begun.get("threads")
@@ -217,7 +192,8 @@ def train(
 
 def _width(graph: Graph, rows: Mapping[str, Array], batch: int, backend: str) -> int:
     """On how many threads a graph runs on batches of such rows."""
-    sizes = sizes_of({input_of(v).name: v.type for v in graph.by_role("data")}, rows)
+    types = {input_of(v).name: v.type for v in graph.by_role("data")}
+    sizes = sizes_of(types, as_wanted(rows, types))
     return width(graph, {**sizes, BATCH: min(batch, sizes[BATCH])}, backend)
 
 

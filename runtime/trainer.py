@@ -15,7 +15,7 @@ import numpy as np
 
 from ..backends.base import Backend
 from ..backends.executable import sizes_of
-from ..compiler.build import build
+from ..compiler.build import build, parts_of
 from ..compiler.initialisers import generator, initialise
 from ..compiler.ir import Array, DType, Graph, Value, input_of
 from ..compiler.passes import Model, for_training
@@ -29,8 +29,8 @@ from .ahead import Ahead
 from .averages import Average
 from .buckets import Buckets
 from .checkpoints import Checkpoint, Position, Saver
-from .data import Fitted
-from .evaluation import Evaluator, as_json, earlier, metrics_of
+from .data import Fitted, as_wanted
+from .evaluation import Evaluator, as_json, earlier, loss_of, metrics_of, rows_of
 from .feeds import Feeds
 from .memory import budget_words, budgeted
 from .metrics import direction
@@ -77,8 +77,11 @@ class Trainer:
         dtype: DType = DType.f32,
         drawn: bool = False,
         fields: Mapping[str, Fitted] | None = None,
+        known: Mapping[str, Array] | None = None,
     ) -> None:
         """`drawn`: whether first weights are drawn although the spec takes them from elsewhere, as before resuming.
+
+        `known` is state that the data say, such as how much each class counts.
 
         `fields`: what the arrays were made by; those that vary are drawn anew for each batch.
         """
@@ -88,10 +91,11 @@ class Trainer:
         self.backend = backend
         self.run: Run | None = None
         self.saver = Saver()
-        self.splits = splits
-        self.rows = splits["train"]
-        self.count = len(next(iter(self.rows.values())))
         self.graphs: Training = training(spec, dtype)
+        wanted = {input_of(v).name: v.type for v in self.graphs.network.graph.by_role("data")}
+        self.splits = {name: as_wanted(arrays, wanted) for name, arrays in splits.items()}
+        self.rows = self.splits["train"]
+        self.count = len(next(iter(self.rows.values())))
         self.position = Position()
         self.best: dict[str, Array] = {}
         main, apply = self._optimised()
@@ -101,11 +105,13 @@ class Trainer:
         self.transfer = None if drawn else transferred(spec, {name: first[name] for name in self._held()})
         if self.transfer is not None:
             first |= self.transfer.arrays
+        first |= {name: np.asarray(array, first[name].dtype) for name, array in (known or {}).items()}
         first |= {f"{AVERAGE}{name}": first[name] for name in self._held() if f"{AVERAGE}{name}" in first}
         self.state = backend.state(first)
         self.step_graph = main
         self.executable = backend.compile(main, self.state)
         self.apply = backend.compile(apply, self.state) if apply else None
+        self.parts = parts_of(main.outputs)
         self.hypers = [input_of(v).name for v in (apply or main).by_role("hyper")]
         self.last: dict[str, float] = {}
         types = {input_of(v).name: v.type for v in main.by_role("data")}
@@ -153,20 +159,17 @@ class Trainer:
         # Batches in an epoch, of which the last may be smaller, and in all; unknown where seconds end the training.
         self.per_epoch = -(-self.count // train.batch)
         self.total = None if train.length.unit == "sec" else max(1, train.length.steps(self.per_epoch, 0))
-        # What schedules measure by: updates in all, and in an epoch.
-        self.updates = self._updates(self.total), self._updates(self.per_epoch) or 1
+        # What schedules and averages measure by: batches in all, and in an epoch.
+        self.batches = self.total, self.per_epoch
         self.evaluate_every = self._every(train.evaluate_every)
         self.log_every = max(1, self.evaluate_every // LOGS)
         self.save_every = self._every(train.checkpoint.every)
         self.frozen = [g.freeze.steps(self.per_epoch, 0) if isinstance(g.freeze, Time) else 0 for g in train.groups]
 
     def _check_schedule(self) -> None:
-        self.schedule.factor(0, *self.updates)
+        self.schedule.factor(0, *self.batches)
         if self.average is not None:
-            self.average.share(0, *self.updates)
-
-    def _updates(self, batches: int | None) -> int | None:
-        return None if batches is None else -(-batches // self.train.accumulate)
+            self.average.share(0, 0, self.train.accumulate, *self.batches)
 
     def _finished(self) -> bool:
         if self.total is not None:
@@ -179,6 +182,7 @@ class Trainer:
         """Train to the end. Raises `TrainingError` and `Interrupted`."""
         position = self.position
         self.listener.start(self.spec.name, self.total, position.batches)
+        self.listener.note(rows_words(self.splits))
         if self.memory is not None and not position.batches:
             self.listener.note(budget_words(self.memory, min(self.train.batch, self.count)))
         if self.transfer is not None and not position.batches:
@@ -209,17 +213,26 @@ class Trainer:
         feeds = self.ahead(position.batches)
         lr = self._learning_rate()
         if self.apply is None:
-            feeds |= self._hyper_feeds(lr)
+            feeds |= self._hyper_feeds(lr, position.batches)
         out = self.executable(feeds)
         loss = float(out["loss"])
         position.batches += 1
         norm = self._finish_update(out, lr)
         self._check_finite(loss, lr, norm)
-        position.train_total += float(out["loss/total"])
-        position.train_weight += float(out["loss/weight"])
+        self._sum(out)
         position.seconds += time.perf_counter() - began
         self.last = {"lr": lr} if norm is None else {"lr": lr, "grad_norm": norm}
         self.listener.step(position.batches, loss, lr)
+
+    def _sum(self, out: Mapping[str, Array]) -> None:
+        """Add a batch to the sums of the loss."""
+        position = self.position
+        (total, weight), *more = self.parts
+        position.train_total += float(out[total])
+        position.train_weight += float(out[weight])
+        position.train_more = position.train_more or [[0.0, 0.0] for _ in more]
+        for sums, names in zip(position.train_more, more, strict=True):
+            sums[:] = [before + float(out[name]) for before, name in zip(sums, names, strict=True)]
 
     def _finish_update(self, out: Mapping[str, Array], lr: float) -> float | None:
         """Count the update, or make it when enough batches were gathered; then the gradients' norm."""
@@ -230,19 +243,19 @@ class Trainer:
         full = position.batches % self.train.accumulate == 0
         if not full and position.batches != self.total:
             return None
-        feeds = self._hyper_feeds(lr)
+        feeds = self._hyper_feeds(lr, position.batches - 1)
         position.updates += 1
         return float(self.apply(feeds)["grad_norm"])
 
-    def _hyper_feeds(self, lr: float) -> dict[str, Array]:
-        """The numbers of an update: the learning rate of each group, the step, the share of the average."""
+    def _hyper_feeds(self, lr: float, batch: int) -> dict[str, Array]:
+        """The numbers of an update after a batch: the learning rate of each group, the step, the average's share."""
         step = self.position.updates
         values = {"lr": lr, "step": float(step)}
         for i, group in enumerate(self.train.groups):
-            frozen = step * self.train.accumulate < self.frozen[i]
+            frozen = batch < self.frozen[i]
             values[f"lr/{i}"] = 0.0 if frozen else lr * group.lr
         if self.average is not None:
-            values[SHARE] = self.average.share(step, *self.updates)
+            values[SHARE] = self.average.share(step, batch, self.train.accumulate, *self.batches)
         return {name: np.asarray(values[name], np.float64) for name in self.hypers}
 
     def _feeds(self, batch: int) -> dict[str, Array]:
@@ -264,7 +277,7 @@ class Trainer:
         return self._cached_order[1]
 
     def _learning_rate(self) -> float:
-        factor = self.schedule.factor(self.position.updates, *self.updates)
+        factor = self.schedule.factor(self.position.batches, *self.batches)
         return self.base_lr * factor * self.position.lr_scale
 
     def _check_finite(self, loss: float, lr: float, norm: float | None) -> None:
@@ -296,10 +309,11 @@ class Trainer:
 
     def _log_training(self) -> None:
         position = self.position
-        if position.train_weight == 0:
+        loss = loss_of([(position.train_total, position.train_weight), *((t, w) for t, w in position.train_more)])
+        if math.isnan(loss):
             return
-        self._row("train", {"loss": position.train_total / position.train_weight, **self.last})
-        position.train_total = position.train_weight = 0.0
+        self._row("train", {"loss": loss, **self.last})
+        position.train_total, position.train_weight, position.train_more = 0.0, 0.0, []
 
     def _evaluate(self) -> None:
         metrics = self.evaluate("valid")
@@ -324,12 +338,23 @@ class Trainer:
             self.best = self.weights()
             return
         position.stale += 1
+        if position.stale >= patience and position.best is None:
+            assert self.train.early_stopping is not None
+            monitor = self.train.early_stopping.monitor
+            raise TrainingError(
+                f"early stopping watches `{monitor}`, which had no value in any of {position.stale} evaluations: it "
+                "does not say which weights are best. Watch another number, or give the validation split rows that it "
+                "can be computed of"
+            )
         if position.stale >= patience:
             position.done = True
             self.listener.note(f"stopped early: no improvement since step {position.best_step}")
 
     def _restore_best(self) -> None:
         if not self.best:
+            stopping = self.train.early_stopping
+            if stopping is not None:
+                self.listener.note(f"`{stopping.monitor}` never had a value: these are the last weights, not the best")
             return
         self.state.write(self.best)
         if self.average is not None:
@@ -401,6 +426,11 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def rows_words(splits: Mapping[str, Mapping[str, Array]]) -> str:
+    """How many rows each split has."""
+    return "rows: " + ", ".join(f"{name} {rows_of(arrays)}" for name, arrays in splits.items())
 
 
 def _number(metrics: Mapping[str, float], who: str, monitor: str) -> float:

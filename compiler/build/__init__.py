@@ -7,9 +7,9 @@ from .. import optimizers as _optimizers  # noqa: F401 (registers the optimizers
 from .. import passes as _passes  # noqa: F401 (registers the passes)
 from ..spec.reader import Spec
 from .model import ModelWalker
-from .network import Applied, Head, Mode, Network
+from .network import Applied, Head, Mode, Network, part_names, parts_of
 
-__all__ = ["Applied", "Head", "Mode", "Network", "build"]
+__all__ = ["Applied", "Head", "Mode", "Network", "build", "part_names", "parts_of"]
 
 
 def build(spec: Spec, mode: Mode = "infer", steps: tuple[str, int, str] | None = None) -> Network:

@@ -25,7 +25,7 @@ from ..spec.registry import LOSSES, Call, Entry
 from ..spec.signatures import BATCH, Signature, spec_type
 from ..spec.source import Key, Node
 from ..spec.steps import Step, parse_blocks, parse_step, parse_steps
-from .network import Head, Network
+from .network import Head, Network, part_names
 from .walker import Bound, Frame, StepWalker
 
 TINY = 1e-12
@@ -205,7 +205,8 @@ class ModelWalker(StepWalker):
         target = next((x.name for x in inputs if isinstance(x, Target)), "")
         key = "" if result.task == "nothing" else target or str(step.inputs[0])
         by = samples.name if samples else ""
-        return Head(str(step.layer), str(step.inputs[0]), target, result.task, key, weight, by), result
+        head = Head(str(step.layer), str(step.inputs[0]), target, result.task, key, weight, by, result.class_weights)
+        return head, result
 
     def loss_inputs(self, entry: Entry, step: Step, frame: Frame) -> list[Value | Target] | None:
         """What a loss reads: steps and fields, as its function declares; `None` after an error."""
@@ -293,24 +294,27 @@ def _weighted(loss: Loss, samples: Target | None) -> Loss:
 
 
 def _loss_outputs(losses: list[tuple[Head, Loss]]) -> dict[str, Value]:
-    """The loss of the batch, the sums it is made of, and the predictions."""
+    """The loss of the batch, the sums it is made of, and the predictions.
+
+    Losses that weigh samples alike are one mean. Others are means of their own, each with its sums, so that the loss
+    of many rows does not depend on which of them are in a batch together.
+    """
     out: dict[str, Value] = {}
-    total: Value | None = None
-    weight: Value | None = None
+    sums: dict[Value | None, Value] = {}
     for head, loss in losses:
         one = reshape(Sum((0,))(loss.values if loss.weights is None else loss.values * loss.weights), ())
-        count = Size(BATCH, loss.values.dtype)() if loss.weights is None else reshape(Sum((0,))(loss.weights), ())
-        if len(losses) > 1:
-            one = one * (Size(BATCH, one.dtype)() / at_least(count, TINY)) * head.weight
-            count = Size(BATCH, one.dtype)()
-        elif head.weight != 1.0:
-            one = one * head.weight
-        total = one if total is None else total + one
-        weight = count
+        one = one if head.weight == 1.0 else one * head.weight
+        sums[loss.weights] = sums[loss.weights] + one if loss.weights in sums else one
         if loss.prediction is not None:
             out[f"prediction/{head.key}"] = loss.prediction
         if loss.target is not None:
             out[f"target/{head.key}"] = loss.target
-    assert total is not None and weight is not None
-    # A batch of samples that all weigh nothing has a loss of zero.
-    return {"loss": total / at_least(weight, TINY), "loss/total": total, "loss/weight": weight, **out}
+    mean: Value | None = None
+    for i, (weights, total) in enumerate(sums.items()):
+        weight = Size(BATCH, total.dtype)() if weights is None else reshape(Sum((0,))(weights), ())
+        # A batch of samples that all weigh nothing has a loss of zero.
+        one = total / at_least(weight, TINY)
+        mean = one if mean is None else mean + one
+        out |= dict(zip(part_names(i), (total, weight), strict=True))
+    assert mean is not None
+    return {"loss": mean, **out}

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from ..initialisers import INITIALISERS
-from ..ir import Dim, Init, Input, Shape, Type, Value, constant
+from ..ir import Array, Dim, Init, Input, Shape, Type, Value, constant
 from ..ops.elementwise import Cast, Where
 from ..ops.shape import BroadcastTo, Iota, reshape
 from ..spec.kinds import Of
@@ -80,6 +82,12 @@ class Builder:
         full = f"{self.path}.{name}"
         declared = self._declare(full, Type(shape), "buffer", init, False)
         return self.updates.get(full, declared)
+
+    def class_weights(self, label: str, shape: Shape) -> tuple[str, Value]:
+        """State for how much each class of a field counts, which the data say: what it is called, and its value."""
+        full = self._free(f"{label}.class_weights")
+        self.inputs[full] = Input(full, Type(shape), "buffer", Init("ones"))()
+        return full, self.inputs[full]
 
     def remembered(self, name: str, shape: Shape) -> tuple[str, Value]:
         """State that this step leaves to itself at the next position, zeros at first: what it is called, and its value.
@@ -210,6 +218,7 @@ class Loss(Struct):
     score of a row, which is to be above others; `text` for the classes of frames that spell the target; `nothing`
     for a loss that predicts nothing.
     target: what the prediction is compared with, where that is not the field itself.
+    class_weights: the state that says how much each class counts, and what the spec says of it.
     """
 
     values: Value
@@ -217,6 +226,7 @@ class Loss(Struct):
     task: Literal["classes", "labels", "values", "ranking", "text", "nothing"] = "nothing"
     weights: Value | None = None
     target: Value | None = None
+    class_weights: tuple[str, Mapping[str, float] | str] | None = None
 
 
 @dataclass
@@ -234,6 +244,36 @@ class Target:
         if self.known.type != t:
             raise LayerError(f"`{self.name}` is {spec_type(self.known.type)}, expected {spec_type(t)}")
         return self.known
+
+
+class Takes(Struct):
+    """The numbers that a loss takes for its target; as `Annotated[Target, Takes(0, 1)]`."""
+
+    low: float | None = None
+    high: float | None = None
+    only: tuple[float, ...] = ()
+
+    def odd(self, numbers: Array) -> Array:
+        """Which of the numbers it does not take."""
+        if self.only:
+            return ~np.isin(numbers, self.only)
+        below = numbers < self.low if self.low is not None else np.zeros(numbers.shape, np.bool_)
+        return below | (numbers > self.high) if self.high is not None else below
+
+    def __str__(self) -> str:
+        if self.only:
+            return " and ".join(f"{number:g}" for number in self.only)
+        return (
+            f"numbers from {self.low:g} to {self.high:g}"
+            if self.high is not None
+            else f"numbers of at least {self.low:g}"
+        )
+
+
+def takes_of(entry: Entry) -> Takes | None:
+    """The numbers that a loss takes for its target, where not all are fine."""
+    hints = typing.get_type_hints(entry.function, include_extras=True).values()
+    return next((each for hint in hints for each in typing.get_args(hint)[1:] if isinstance(each, Takes)), None)
 
 
 def reads_of(entry: Entry) -> dict[str, bool]:

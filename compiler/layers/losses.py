@@ -21,7 +21,13 @@ from ..ops.reduce import L2Normalize, LogSoftmax, Mean, Softmax, Sum, drop
 from ..ops.shape import BroadcastTo, Iota, Size, reshape, swap_last
 from ..spec.kinds import Fraction, NonNegative, PositiveFloat, Range, Share
 from ..spec.signatures import spec_type
-from .core import Builder, LayerError, Loss, Target, features, loss, need_floats
+from .core import Builder, LayerError, Loss, Takes, Target, features, loss, need_floats
+
+# What losses take for their targets.
+Share01 = Annotated[Target, Takes(0, 1)]
+Sign = Annotated[Target, Takes(only=(-1, 1))]
+Truth = Annotated[Target, Takes(only=(0, 1))]
+Count = Annotated[Target, Takes(0)]
 
 
 @loss
@@ -127,14 +133,15 @@ def cross_entropy(
     label: Target,
     *,
     smoothing: Share = 0.0,
-    weights: list[NonNegative] | None = None,
+    weights: list[NonNegative] | dict[str, NonNegative] | Literal["balanced"] | None = None,
 ) -> Loss:
     """The cross-entropy between softmax(logits) and a class id: logits [..., classes], ids [...].
 
     Of sequences, steps whose id is below zero are padding and do not count.
 
     smoothing: how much of the target is spread over all classes (Szegedy et al., 2016).
-    weights: how much each class counts, one number per class.
+    weights: how much each class counts: numbers in the order of the classes, or by the classes' names (others count 1);
+      `balanced` has all classes count as much together, however many rows they have.
     Example: {cross_entropy: [logits, digit]}
     """
     need_floats(logits)
@@ -144,7 +151,7 @@ def cross_entropy(
         return _over_labels(b, ops.CrossEntropy(smoothing), logits, ids)
     values = ops.CrossEntropy(smoothing)(logits, ids)
     classes = logits.shape[-1]
-    if isinstance(classes, int) and len(weights) != classes:
+    if isinstance(weights, list) and isinstance(classes, int) and len(weights) != classes:
         raise LayerError(
             f"{spec_type(logits.type)} has {classes} classes, `weights` has {len(weights)}",
             argument="weights",
@@ -154,8 +161,11 @@ def cross_entropy(
             f"class weights need one label per row, the logits are {spec_type(logits.type)}",
             argument="weights",
         )
-    each = Gather(0)(constant(np.asarray(weights), logits.dtype), ids)
-    return Loss(values, Softmax(-1)(logits), "classes", each)
+    if isinstance(weights, list):
+        return Loss(values, Softmax(-1)(logits), "classes", Gather(0)(constant(np.asarray(weights), logits.dtype), ids))
+    # The data say which class has which id, and how many rows: the weights are state, which training sets.
+    name, by_class = b.class_weights(label.name, (classes,))
+    return Loss(values, Softmax(-1)(logits), "classes", Gather(0)(by_class, ids), class_weights=(name, weights))
 
 
 def _over_labels(b: Builder, op: Op, logits: Value, ids: Value, target: Value | None = None) -> Loss:
@@ -196,7 +206,7 @@ def _following(ids: Value) -> Value:
 
 
 @loss
-def binary_cross_entropy(b: Builder, logits: Value, target: Target, *, positive_weight: PositiveFloat = 1.0) -> Loss:
+def binary_cross_entropy(b: Builder, logits: Value, target: Share01, *, positive_weight: PositiveFloat = 1.0) -> Loss:
     """The cross-entropy between sigmoid(logit) and a target from 0 to 1, number by number.
 
     For one yes-or-no question per row, logits [1] and a target without axes fit.
@@ -212,7 +222,7 @@ def binary_cross_entropy(b: Builder, logits: Value, target: Target, *, positive_
 
 
 @loss
-def hinge(b: Builder, score: Value, target: Target, *, margin: PositiveFloat = 1.0) -> Loss:
+def hinge(b: Builder, score: Value, target: Sign, *, margin: PositiveFloat = 1.0) -> Loss:
     """max(0, margin - target * score), for targets -1 and 1.
 
     margin: how far on the right side a score should be.
@@ -238,7 +248,7 @@ def focal(b: Builder, logits: Value, label: Target, *, gamma: NonNegative = 2.0)
 
 @loss
 def binary_focal(
-    b: Builder, logits: Value, target: Target, *, alpha: Fraction | None = 0.25, gamma: NonNegative = 2.0
+    b: Builder, logits: Value, target: Truth, *, alpha: Fraction | None = 0.25, gamma: NonNegative = 2.0
 ) -> Loss:
     """-a (1 - p)^gamma log p, where p is what sigmoid(logit) gives to a target of 0 or 1 (Lin et al., 2017).
 
@@ -258,7 +268,7 @@ def binary_focal(
 
 
 @loss
-def kl_divergence(b: Builder, logits: Value, target: Target) -> Loss:
+def kl_divergence(b: Builder, logits: Value, target: Count) -> Loss:
     """The divergence of a target distribution from softmax(logits): the sum of t (log t - log p) over the classes.
 
     Kullback & Leibler (1951). Logits and target [..., classes]; every axis but the batch is summed over.
@@ -291,7 +301,7 @@ def gaussian_kl(b: Builder, mean: Value, log_variance: Value) -> Loss:
 
 
 @loss
-def poisson(b: Builder, prediction: Value, target: Target, *, log: bool = True) -> Loss:
+def poisson(b: Builder, prediction: Value, target: Count, *, log: bool = True) -> Loss:
     """exp(x) - target * x: the negative log-likelihood of a count whose rate's logarithm is predicted.
 
     What depends on the target alone is left out. What the model then predicts is the rate, exp(x).
@@ -404,7 +414,7 @@ def triplet_in_batch(b: Builder, embedding: Value, label: Target, *, margin: Non
 
 
 @loss
-def contrastive(b: Builder, left: Value, right: Value, same: Target, *, margin: PositiveFloat = 1.0) -> Loss:
+def contrastive(b: Builder, left: Value, right: Value, same: Truth, *, margin: PositiveFloat = 1.0) -> Loss:
     """d² / 2 for pairs that are the same (1), max(0, margin - d)² / 2 for those that are not (0).
 
     Hadsell et al. (2006); d is the Euclidean distance of two vectors of one size.
@@ -421,7 +431,7 @@ def contrastive(b: Builder, left: Value, right: Value, same: Target, *, margin: 
 
 @loss
 def cosine_embedding(
-    b: Builder, left: Value, right: Value, sign: Target, *, margin: Annotated[float, Range(-1, 1)] = 0.0
+    b: Builder, left: Value, right: Value, sign: Sign, *, margin: Annotated[float, Range(-1, 1)] = 0.0
 ) -> Loss:
     """1 - cos for pairs that belong together (1), max(0, cos - margin) for those that do not (-1).
 

@@ -10,6 +10,7 @@ from .cleaning import mend
 from .dataset import (
     Dataset,
     Split,
+    as_wanted,
     check_against,
     dataset_from_tables,
     declare_fields,
@@ -35,6 +36,7 @@ __all__ = [
     "Schema",
     "Split",
     "Table",
+    "as_wanted",
     "check_against",
     "cleaning",
     "conform",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from ...compiler.spec.registry import SOURCES, SPLITS, Call
 from ...compiler.spec.sections import FIELD, Data, Source
 from ...compiler.spec.signatures import DTYPES, RESERVED, spec_type
 from ...compiler.spec.source import Key, Node
-from .fields import DerivedEncoder, Encoder, FieldError, Fitted, State, restore
+from .fields import DerivedEncoder, Encoder, FieldError, Fitted, Order, Series, State, in_order, restore
 from .fields.together import Spans, cut_alike, encode, informed, placed, with_needed
 from .schema import Kind, Schema, conform, learn
 from .sources.separated import as_text
@@ -167,11 +167,22 @@ def load_dataset(spec: Spec, given: Mapping[str, Table] | None = None) -> Datase
     calls = declare_fields(data, spec.scope, report)
     options = declare_options(data, spec.scope, report)
     report.check()
-    encoders: dict[str, Encoder] = {name: call() for name, call in calls.items()}
+    encoders = _ordered({name: call() for name, call in calls.items()}, data.split)
     tables, schema = read_tables(data, spec.folder, options, given)
     split_already = given is not None and set(given) != {"train"}
     tables = divided(data, tables, encoders, split_already)
     return dataset_from_tables(tables, encoders, {name: call.span for name, call in calls.items()}, schema)
+
+
+def _ordered(fields: dict[str, Encoder], split: Call | None) -> dict[str, Encoder]:
+    """The fields, those of series in the order that a split by time has, where they have none of their own."""
+    if split is None or split.name != "time":
+        return fields
+    order = Order(str(split.args["on"]), split.args.get("format"), optional=True)
+    return {
+        name: replace(field, order=order) if isinstance(field, Series) and field.order is None else field
+        for name, field in fields.items()
+    }
 
 
 def read_tables(
@@ -195,7 +206,7 @@ def divided(
 
     A split may name its column by the field that is made of it.
     """
-    tables = {name: _clean(table, data.clean) for name, table in tables.items()}
+    tables = {name: in_order(fields.values(), _clean(table, data.clean)) for name, table in tables.items()}
     if split_already:
         return tables
     main = tables.pop("train")
@@ -280,10 +291,21 @@ def _split(table: Table, call: Call | None, named: set[str]) -> dict[str, Table]
         parts: Mapping[str, Array] = call(table)
     except DataError as error:
         raise error.at(call.span) from None
+    _check_parts(call, parts, table)
     if both := sorted(named & parts.keys()):
         message = f"`{both[0]}` rows have a source of their own, and `{call.name}` takes others for them"
         raise DataError(message, call.span)
     return {name: table.take(rows) for name, rows in parts.items()}
+
+
+def _check_parts(call: Call, parts: Mapping[str, Array], table: Table) -> None:
+    """Every split that was asked for has rows; raises `DataError`."""
+    asked = [name for name in NAMES if call.args.get(name) or (name == "train" and "train" not in call.args)]
+    for name in asked:
+        if not len(parts.get(name, ())):
+            raise DataError(
+                f"`{call.name}` leaves no rows of {table.source} for `{name}`, which was asked for", call.span
+            )
 
 
 def _with_shares(call: Call, named: set[str]) -> Call:
@@ -381,7 +403,7 @@ def _content(column: Column) -> bytes:
 
 
 def check_against(
-    inputs: Mapping[str, Type], dataset: Dataset, bounds: Mapping[str, int] | None = None, targets: Container[str] = ()
+    inputs: Mapping[str, Type], dataset: Dataset, bounds: Mapping[str, int] | None = None, targets: Collection[str] = ()
 ) -> None:
     """Check a model's inputs against the data: each is a field of the same type.
 
@@ -389,7 +411,7 @@ def check_against(
     in every input, and at most that in `bounds`. `targets` are the fields that losses read.
     Raises `DataError`, which says both sides.
     """
-    arrays = dataset.splits["train"].arrays
+    arrays = as_wanted(dataset.splits["train"].arrays, {name: inputs[name] for name in inputs if name in targets})
     sizes: dict[str, tuple[int, str]] = {}
     for name, wanted in inputs.items():
         who = f"what the loss reads, `{name}`," if name in targets else f"the model's input `{name}`"
@@ -405,6 +427,14 @@ def check_against(
                 raise DataError(both)
             if isinstance(dim, str):
                 _bind(dim, size, name, both, sizes, bounds or {})
+
+
+def as_wanted(arrays: Mapping[str, Array], wanted: Mapping[str, Type]) -> dict[str, Array]:
+    """The arrays, those with one number in each row without the axis of it, where one number is what is wanted."""
+    return {
+        name: array[:, 0] if name in wanted and wanted[name].rank == 1 and array.shape[1:] == (1,) else array
+        for name, array in arrays.items()
+    }
 
 
 def _type_of(array: Array) -> Type:

@@ -11,6 +11,7 @@ from ...compiler.spec.diagnostics import hint
 from ...compiler.spec.kinds import Fraction, Positive, Range, Scalar, Word
 from ...compiler.spec.registry import SPLITS
 from .table import Array, DataError, Rows, Table, categories, counted, flat, number_name
+from .times import ranks
 
 NAMES = ("train", "valid", "test")
 DEFAULT = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -109,6 +110,12 @@ def stratified(
     """
     shares = shares_of(train, valid, test)
     codes = _codes(table, on)
+    sizes = np.bincount(codes)
+    if 2 * (sizes == 1).sum() > len(table):
+        raise DataError(
+            f"{table.place(on)} has {counted(len(sizes), 'different value')} in {counted(len(table), 'row')}, most of "
+            "them in one row alone: there are no categories to have the same share of; leave out `by: stratified`"
+        )
     totals = _counts(table, shares)
     counts = stratify(np.bincount(codes), shares, totals)
     # A stable sort of a random order by category leaves each category's rows in random order.
@@ -196,20 +203,32 @@ def group(
 
 
 @SPLITS.register
-def time(table: Table, *, on: Word, train: Share = None, valid: Share = None, test: Share = None) -> Parts:
+def time(
+    table: Table,
+    *,
+    on: Word,
+    format: str | None = None,
+    train: Share = None,
+    valid: Share = None,
+    test: Share = None,
+) -> Parts:
     """The earliest rows to train on, later ones to validate, the last to test.
 
-    Rows of the same time are in the same split. Times that are text are sorted as text, which is
-    right for `2024-05-17`.
+    Rows of the same time are in the same split. Times are numbers, or text as ISO 8601 writes it (`2024-05-17`,
+    `2024-05-17T12:30:00Z`), or dates such as `17/05/2021`, where one of them shows which number is the month. Series
+    without an `order` of their own are in the order of this column, too.
 
     on: the column of times.
+    format: how other dates are written, in the codes of Python's `strptime`, such as `%d.%m.%y`.
     train: the share of rows to train on, as nearly as equal times allow; where no share is given: 0.8, 0.1 and 0.1.
     valid: the share to validate on.
     test: the share to test on.
     Example: split: {by: time, on: date, train: 0.8, valid: 0.1, test: 0.1}
     """
     shares = shares_of(train, valid, test)
-    return _cut_runs(table, _codes(table, on), shares, f"different times in {table.place(on)}")
+    return _cut_runs(
+        table, ranks(table, on, "a split by time", format), shares, f"different times in {table.place(on)}"
+    )
 
 
 def _cut_runs(table: Table, codes: Rows, shares: list[float], what: str) -> Parts:
@@ -233,20 +252,29 @@ def _cut_runs(table: Table, codes: Rows, shares: list[float], what: str) -> Part
 
 
 @SPLITS.register
-def last(table: Table, *, of: Word, order: Word | None = None, valid: Count = 1, test: Positive = 1) -> Parts:
+def last(
+    table: Table,
+    *,
+    of: Word,
+    order: Word | None = None,
+    format: str | None = None,
+    valid: Count = 1,
+    test: Positive = 1,
+) -> Parts:
     """The last rows of each group to test, those before them to validate, the rest to train on.
 
     As recommenders are judged: what someone chose last is predicted from what they chose before. Groups with no row
     to spare for training are trained on alone.
 
     of: the column that names the group.
-    order: the column of times that says which rows are later; without it, the order of the file.
+    order: the column of times that says which rows are later, read as by `time`; without it, the order of the file.
+    format: how its dates are written, where not as `time` reads them.
     valid: how many rows of each group to validate on.
     test: how many rows of each group to test on.
     Example: split: {by: last, of: user, order: timestamp, valid: 1, test: 1}
     """
     codes = _codes(table, of)
-    times = np.arange(len(table)) if order is None else _codes(table, order)
+    times = np.arange(len(table)) if order is None else ranks(table, order, "an order", format)
     ranked = np.lexsort((np.arange(len(table)), times, codes))
     counts = np.bincount(codes)
     starts = np.cumsum(counts) - counts

@@ -85,12 +85,14 @@ class Table:
     """Columns by name, the file or source they came from, and the number of each row there, from 1.
 
     refused: what is wrong with columns that cannot be held, by name. Whoever asks for one of them is told.
+    order: the place of each row among all in the order of time, where rows were put into that.
     """
 
     columns: Mapping[str, Column]
     source: str
     rows: Rows
     refused: Mapping[str, str] = field(default_factory=dict)
+    order: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -98,7 +100,8 @@ class Table:
     def take(self, indices: Array) -> Table:
         """The rows at `indices` (or where a mask is true), in that order."""
         taken = {name: c.take(indices) for name, c in self.columns.items()}
-        return replace(self, columns=taken, rows=self.rows[indices])
+        order = None if self.order is None else self.order[indices]
+        return replace(self, columns=taken, rows=self.rows[indices], order=order)
 
     @property
     def names(self) -> list[str]:

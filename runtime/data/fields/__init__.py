@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .categories import MISSING, binary, ids, raw
+from .categories import MISSING, FittedIds, binary, ids, raw
 from .core import Derived, DerivedEncoder, Encoder, FieldError, Fitted, State, restore
 from .negatives import FittedNegatives, negatives
 from .numbers import CHUNK, numbers
-from .series import FittedSeries, series
+from .series import FittedSeries, Order, Series, in_order, series
 from .sound import spectrogram, waveform
 from .subwords import bpe, wordpiece
 from .text import FittedText, characters, words
@@ -22,14 +22,18 @@ __all__ = [
     "Encoder",
     "FieldError",
     "Fitted",
+    "FittedIds",
     "FittedNegatives",
     "FittedSeries",
     "FittedText",
+    "Order",
+    "Series",
     "State",
     "binary",
     "bpe",
     "characters",
     "ids",
+    "in_order",
     "negatives",
     "numbers",
     "raw",

@@ -133,8 +133,8 @@ def _label(name: str, kind: str) -> Any:
 def _missing_message(table: Table, name: str, column: Column) -> str:
     return (
         f"{table.place(name)} has {counted(int(column.missing.sum()), 'missing value')}, first at row "
-        f"{table.first(column.missing)}: set `fill: most_frequent`, "
-        f"or drop the rows by `clean: [{{drop_rows: {{missing: {name}}}}}]`"
+        f"{table.first(column.missing)}: drop the rows by `clean: [{{drop_rows: {{missing: {name}}}}}]`, "
+        "or, where it is no target, set `fill: most_frequent`"
     )
 
 
