@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ class Names:
     """Identifiers that are unique, valid, and near to what they stand for."""
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
-        self.taken = set(reserved) | set(keyword.kwlist)
+        self.taken = {*reserved, *keyword.kwlist, *dir(builtins)}
         # The number that the next name of a kind is tried with: all below are taken.
         self._next: dict[str, int] = {}
 

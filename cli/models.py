@@ -250,9 +250,9 @@ def generate(
     Example:
     trine generate runs/char-lm --prompt "ROMEO:" --temperature 0.8
     """
+    from ..compiler.spec.diagnostics import visible
     from ..runtime import model as models
     from ..runtime.generation import Generator, Sampling
-    from ..terminal import visible
 
     if temperature == 0 and (top_k or top_p):
         raise click.UsageError("`--top-k` and `--top-p` are for sampling: set a `--temperature` too")

@@ -231,6 +231,15 @@ def id_bounds(graph: Graph) -> dict[str, int]:
     return bounds
 
 
+def id_lows(graph: Graph) -> dict[str, int]:
+    """For each input of ids, the least that may be in it: 0, or -1 where that stands for padding."""
+    lows: dict[str, int] = {}
+    for v in graph.order():
+        if isinstance(v.op, Gather) and v.op.axis == 0 and (source := _ids(v.inputs[1])) is not None:
+            lows[source.name] = max(lows.get(source.name, -1), 0 if isinstance(v.inputs[1].op, Input) else -1)
+    return lows
+
+
 def _ids(value: Value) -> Input | None:
     """The input that ids come from, padding taken off."""
     match value:

@@ -97,7 +97,23 @@ def rate_at(curve: Curve, size: float) -> float:
 
 # Parts of the names of ops that are matrix products, and of those that are made of exponentials and the like.
 PRODUCTS = ("MatMul", "Linear", "Conv", "Attention", *(STEPWISE := ("Scan", "Lstm", "Gru", "Rnn")))
-FUNCTIONS = ("Exp", "Log", "Sin", "Cos", "Tanh", "Erf", "Pow", "Sigmoid", "Silu", "Gelu", "Softplus", "Mish", "Softmax")
+FUNCTIONS = (
+    "Exp",
+    "Expm1",
+    "Log",
+    "Log1p",
+    "Sin",
+    "Cos",
+    "Tanh",
+    "Erf",
+    "Pow",
+    "Sigmoid",
+    "Silu",
+    "Gelu",
+    "Softplus",
+    "Mish",
+    "Softmax",
+)
 FREE = (Input, Const, Item)
 # Calls that a step of a recurrence takes where it is a loop.
 STEP_CALLS = 8

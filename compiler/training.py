@@ -109,8 +109,8 @@ def accumulated_step(graph: Graph, train: Train) -> tuple[Graph, Graph]:
 
 
 def group_of(name: str, train: Train) -> int | None:
-    """Which of the spec's groups a parameter is in, if any: the first that matches."""
-    return next((i for i, group in enumerate(train.groups) if group.matches(name)), None)
+    """Which of the spec's groups a parameter is in, if any."""
+    return train.group_of(name)
 
 
 def rate_name(group: int | None, train: Train) -> str:
@@ -122,12 +122,7 @@ def rate_name(group: int | None, train: Train) -> str:
 
 def learned(graph: Graph, train: Train) -> list[Value]:
     """The parameters that training changes: all but those frozen for good."""
-    found = []
-    for p in graph.by_role("param"):
-        group = group_of(input_of(p).name, train)
-        if group is None or train.groups[group].freeze is not True:
-            found.append(p)
-    return found
+    return [p for p in graph.by_role("param") if not train.freezes(input_of(p).name)]
 
 
 def decay_of(p: Value, train: Train, default: float) -> float:

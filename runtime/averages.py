@@ -5,6 +5,7 @@ After each update an average moves towards the weights by a share: avg += (weigh
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from ..compiler.spec.kinds import Range
 from ..compiler.spec.registry import AVERAGES
 from ..compiler.spec.sections import Every, Time, Warmup
 from ..compiler.structs import Struct
+from .schedules import Pace
 
 Decay = Annotated[float, Range(0, 1, open_high=True)]
 
@@ -20,12 +22,8 @@ class Average(Struct, ABC):
     """How far the average moves towards the weights after each update."""
 
     @abstractmethod
-    def share(self, update: int, batch: int, accumulate: int, total: int | None, per_epoch: int) -> float:
-        """The share after an update, counted from zero.
-
-        batch: the last batch of the update, from zero, of `total` in all; there are `per_epoch` in an epoch.
-        accumulate: how many batches make an update.
-        """
+    def share(self, step: int, total: int | None, per_epoch: int, accumulate: int = 1) -> float:
+        """The share after an update, counted from zero; the other arguments are those of `Schedule.factor`."""
 
 
 class Ema(Average):
@@ -33,8 +31,8 @@ class Ema(Average):
 
     decay: float
 
-    def share(self, update: int, batch: int, accumulate: int, total: int | None, per_epoch: int) -> float:
-        return 1.0 - min(self.decay, update / (update + 1))
+    def share(self, step: int, total: int | None, per_epoch: int, accumulate: int = 1) -> float:
+        return 1.0 - min(self.decay, step / (step + 1))
 
 
 class Swa(Average):
@@ -43,19 +41,17 @@ class Swa(Average):
     start: Time
     every: Time
 
-    def share(self, update: int, batch: int, accumulate: int, total: int | None, per_epoch: int) -> float:
+    def share(self, step: int, total: int | None, per_epoch: int, accumulate: int = 1) -> float:
         if self.start.unit == "%" and total is None:
             raise ValueError(
                 "`start` as a share needs the number of steps: use epochs or steps to say how long to train"
             )
-        begin = self.start.steps(per_epoch, total or 0)
-        if batch < begin:
+        pace = Pace(total, per_epoch, accumulate)
+        begin, period = pace.updates_in(self.start), max(pace.updates_in(self.every), 1)
+        if step < begin:
             return 1.0
-        # No more than one is taken after each update.
-        period = max(self.every.steps(per_epoch, total or 0), accumulate)
-        before = batch // accumulate * accumulate - 1
-        taken, known = ((end - begin) // period + 1 if end >= begin else 0 for end in (batch, before))
-        return 0.0 if taken == known else 1.0 / taken
+        taken, before = (math.floor((end - begin) / period) + 1 if end >= begin else 0 for end in (step, step - 1))
+        return 0.0 if taken == before else 1.0 / taken
 
 
 @AVERAGES.register

@@ -31,14 +31,14 @@ class Buckets:
         self.whole = {str(dim): rows[name].shape[1] for name, dim in self.axes.items()}
         self.keys = [np.searchsorted(self.bounds, lengths) for lengths in self.reach.values()]
 
-    def batches(self, order: Array, size: int, rng: np.random.Generator | None) -> list[Array]:
+    def batches(self, order: Array, size: int, rng: np.random.Generator | None, alone: bool = True) -> list[Array]:
         """The rows of each batch of an epoch whose rows have an order: as many batches as without buckets.
 
-        The batches are in an order drawn from `rng`, or by length.
+        The batches are in an order drawn from `rng`, or by length. `alone`: see `cut_to_batches`.
         """
         places = np.lexsort([key[order] for key in self.keys]) if self.keys else np.arange(len(order))
         sorted_rows = order[places]
-        found = [sorted_rows[start : start + size] for start in range(0, len(order), size)]
+        found = cut_to_batches(sorted_rows, size, alone)
         return found if rng is None else [found[i] for i in rng.permutation(len(found))]
 
     def cut(self, feeds: Mapping[str, Array], rows: Array) -> dict[str, Array]:
@@ -53,6 +53,18 @@ class Buckets:
 
     def _cut(self, array: Array, dim: int | str | None, lengths: Mapping[str, int]) -> Array:
         return array if dim is None or str(dim) not in lengths else array[:, : lengths[str(dim)]]
+
+
+def cut_to_batches(order: Array, size: int, alone: bool = True) -> list[Array]:
+    """Rows in batches of a size, the last with what is left; a single row joins the batch before if not `alone`."""
+    count = number_of_batches(len(order), size, alone)
+    return [order[i * size : (i + 1) * size if i + 1 < count else None] for i in range(count)]
+
+
+def number_of_batches(rows: int, size: int, alone: bool = True) -> int:
+    """How many batches of a size there are."""
+    joined = not alone and rows > size and rows % size == 1
+    return rows // size if joined else -(-rows // size)
 
 
 def _is_sequence(t: Type) -> bool:

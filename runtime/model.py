@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from ..backends.base import Backend
 from ..backends.base import load as load_backend
 from ..backends.executable import sizes_of
+from ..compiler.analysis import id_bounds, id_lows
 from ..compiler.build import Head, build
 from ..compiler.initialisers import initialise
 from ..compiler.ir import Array, Graph, IRError, Type, input_of
@@ -173,9 +175,32 @@ class LoadedModel:
         except IRError as error:
             raise DataError(f"what was given does not fit the model's input {error}") from None
         for name, array in found.items():
+            self._check_numbers(name, array)
             if (problem := self.spec.inputs[name].exceeded(array.shape)) is not None:
                 raise DataError(f"the model's input `{name}` has {problem}")
         return found
+
+    def _check_numbers(self, name: str, array: Array) -> None:
+        """Raise `DataError` for what backends would make different things of: NaN, ids that are none, odd padding."""
+        what = f"the model's input `{name}`"
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise DataError(f"{what} has NaN in row {_first(np.isnan(array))}: what is missing must be filled before")
+        if 0 in array.shape[1:]:
+            raise DataError(f"{what} has sequences of no steps: its shape is {list(array.shape)}")
+        if name not in self._ids or not array.size:
+            return
+        low, room = self._ids[name]
+        odd = (array < low) | (array >= room)
+        if odd.any():
+            raise DataError(
+                f"{what} has the id {array[odd][0]} in row {_first(odd)}: ids are from 0 to {room - 1}"
+                + (", and -1 after the end of a sequence" if low < 0 else "")
+            )
+        if low < 0 and array.ndim > 1:
+            steps = np.asarray((array < 0).reshape(*array.shape[:2], -1).all(axis=2))
+            inside = steps[:, :-1] & ~steps[:, 1:]
+            if inside.any():
+                raise DataError(f"{what} has padding (-1) before the end of the sequence in row {_first(inside)}")
 
     def decode(self, outputs: Mapping[str, Array], probabilities: bool = False) -> dict[str, Array]:
         """Raw predictions as people read them; outputs of the spec as they are."""
@@ -207,6 +232,13 @@ class LoadedModel:
             found |= {f"{head.key}/probability/{name}": array for name, array in each.items()}
         return found
 
+    @cached_property
+    def _ids(self) -> dict[str, tuple[int, int]]:
+        """The least and the number of the ids of each input that has them."""
+        graph = self._network.graph
+        lows, rooms = id_lows(graph), id_bounds(graph)
+        return {name: (low, rooms[name]) for name, low in lows.items() if name in rooms}
+
     @property
     def _optimised(self) -> Model:
         """The optimised network that predicts."""
@@ -218,6 +250,11 @@ class LoadedModel:
         if self._predictor is None:
             self._predictor = self.backend.compile(freeze(self._optimised), self.backend.state({}))
         return self._predictor
+
+
+def _first(odd: Array) -> int:
+    """The number of the first row in which anything is true, from 0."""
+    return int(np.argmax(odd.reshape(len(odd), -1).any(axis=1)))
 
 
 def _array(labels: Sequence[Any]) -> Array:

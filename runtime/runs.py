@@ -14,12 +14,15 @@ runs/<name>/
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
+import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +33,24 @@ from ..compiler.ir import Array
 from ..compiler.spec.reader import Spec
 from ..compiler.spec.source import scalar
 from ..compiler.structs import Struct
-from ..files import json_text, write_atomically
+from ..files import json_text, sync_folder, write_atomically
 from .checkpoints import (
+    POSITION,
     ArtefactError,
     Checkpoint,
     checkpoints,
     load_checkpoint,
+    load_json,
     load_tensors,
     save_checkpoint,
     save_json,
     save_tensors,
 )
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
 
 SPEC, RESOLVED, DATA, ENV, METRICS = "spec.yaml", "resolved.yaml", "data.json", "env.json", "metrics.jsonl"
 # Where `data.json` says what the columns of the training rows were.
@@ -59,26 +69,64 @@ class Run(Struct):
     spec_hash: str
 
     @classmethod
-    def create(cls, path: Path, spec: Spec, overwrite: bool, about: Mapping[str, Any] | None = None) -> Run:
-        """Make the folder; raises `RunExists` where one is there and `overwrite` is not asked for.
+    def create(
+        cls,
+        path: Path,
+        spec: Spec,
+        overwrite: bool,
+        about: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Make the folder, whole from the first moment that it is there; raises `RunExists`.
 
-        `about` is noted beside versions and machine, such as the backend.
+        Where one is there it must be asked for to `overwrite` it, and it must be a run's that nobody trains. `about` is
+        noted beside versions and machine, such as the backend; `data` is what was learnt of the data.
         """
-        if path.exists():
-            if not overwrite:
-                raise RunExists(
-                    f"`{path}` exists: `--resume` goes on with it, `--overwrite` starts anew, `--out` goes elsewhere"
-                )
-            if any(path.iterdir()) and not (path / RESOLVED).exists():
-                raise RunExists(f"`{path}` is not the folder of a run: it is left alone; choose another with `--out`")
-            shutil.rmtree(path)
-        path.mkdir(parents=True)
-        run = cls(path, spec.hash)
-        source = "\n".join(spec.report.sources.get(spec.root.span.file, [])) + "\n"
-        write_atomically(path / SPEC, source.encode())
-        write_atomically(path / RESOLVED, resolved_text(spec).encode())
-        save_json(path / ENV, environment() | dict(about or {}))
-        return run
+        draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+        draft.mkdir(parents=True)
+        try:
+            _describe(draft, spec)
+            save_json(draft / ENV, environment() | dict(about or {}))
+            save_json(draft / DATA, {"spec_hash": spec.hash, **(data or {})})
+            if path.exists():
+                _make_way(path, overwrite)
+            draft.rename(path)
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            if path.exists() and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise RunExists(f"`{path}` was made by another training in this moment") from None
+            raise
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        sync_folder(path.parent)
+        return cls(path, spec.hash)
+
+    def describe(self, spec: Spec, data: Mapping[str, Any]) -> None:
+        """Say anew which spec the run has, and what was learnt of its data."""
+        save_json(self.path / DATA, {"spec_hash": self.spec_hash, **data})
+        _describe(self.path, spec)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from training into the folder; raises `RunExists` where somebody does."""
+        with hold(self.path):
+            marker = self.path / TRAINER
+            write_atomically(marker, f"{os.getpid()}\n".encode())
+            try:
+                yield
+            finally:
+                marker.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a training left that was killed while it wrote: files and folders under temporary names."""
+        for found in (*self.path.rglob(".*"), *self.path.parent.glob(f".{self.path.name}.*")):
+            if not _DRAFT.fullmatch(found.name):
+                continue
+            if found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -93,25 +141,6 @@ class Run(Struct):
             return (self.path / name).read_bytes()
         except OSError as error:
             raise ArtefactError(f"`{self.path / name}` cannot be read: {error.strerror}") from error
-
-    def save_data(
-        self,
-        fields: Mapping[str, Any],
-        sizes: Mapping[str, int],
-        fingerprint: str,
-        folder: Path,
-        columns: Mapping[str, Any],
-    ) -> None:
-        """Keep what was learnt of the data: fitted fields, sizes, and what the columns are."""
-        about = {
-            "spec_hash": self.spec_hash,
-            "folder": os.path.relpath(folder, self.path),
-            "sizes": dict(sizes),
-            "fingerprint": fingerprint,
-            "fields": dict(fields),
-            COLUMNS: dict(columns),
-        }
-        save_json(self.path / DATA, about)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         with (self.path / METRICS).open("ab") as file:
@@ -136,6 +165,13 @@ class Run(Struct):
     def save_checkpoint(self, checkpoint: Checkpoint, keep: int) -> None:
         save_checkpoint(self.path / CHECKPOINTS, checkpoint, self.spec_hash, keep)
 
+    def adopt(self, spec_hash: str) -> None:
+        """Take the checkpoints of a spec for the run's own."""
+        for path in checkpoints(self.path / CHECKPOINTS):
+            about = load_json(path / POSITION)
+            if about.get("spec_hash") == spec_hash:
+                save_json(path / POSITION, {**about, "spec_hash": self.spec_hash})
+
     def latest_checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint that can be read; `None` where there is none."""
         errors = []
@@ -158,6 +194,77 @@ class Run(Struct):
                 f"`{self.path}` has no `{WEIGHTS}`: training has not finished; `trine train … --resume` goes on"
             )
         return load_tensors(self.path / WEIGHTS)
+
+
+def about_data(
+    fields: Mapping[str, Any], sizes: Mapping[str, int], fingerprint: str, folder: str, columns: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `data.json` tells: fitted fields, sizes, a digest, where paths are relative to, what the columns are."""
+    return {
+        "folder": folder,
+        "sizes": dict(sizes),
+        "fingerprint": fingerprint,
+        "fields": dict(fields),
+        COLUMNS: dict(columns),
+    }
+
+
+# Who trains into a folder, as long as it is trained into.
+TRAINER = "training.pid"
+# Temporary names: a name with sixteen digits behind it, and the folders that checkpoints are written in.
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{16}|\.partial-.*")
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Lock a folder for one training, until that ends however it ends; raises `RunExists` where another holds it.
+
+    Where the system or the disk has no such locks, there is none.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunExists(f"`{folder}` is being trained by {_trainer(folder)}: `--out` goes elsewhere") from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def _trainer(folder: Path) -> str:
+    try:
+        return f"the process {int((folder / TRAINER).read_text())}"
+    except (OSError, ValueError):
+        return "another process"
+
+
+def _make_way(path: Path, overwrite: bool) -> None:
+    """Remove an old run where that is asked for; raises `RunExists`."""
+    if not path.is_dir():
+        raise RunExists(f"`{path}` is a file: choose another folder with `--out`")
+    with hold(path):
+        if not overwrite:
+            raise RunExists(
+                f"`{path}` exists: `--resume` goes on with it, `--overwrite` starts anew, `--out` goes elsewhere"
+            )
+        if any(path.iterdir()) and not (path / RESOLVED).exists():
+            raise RunExists(f"`{path}` is not the folder of a run: it is left alone; choose another with `--out`")
+        old = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+        path.rename(old)
+        shutil.rmtree(old)
+
+
+def _describe(folder: Path, spec: Spec) -> None:
+    """The spec, as it was given and resolved."""
+    source = "\n".join(spec.report.sources.get(spec.root.span.file, [])) + "\n"
+    write_atomically(folder / SPEC, source.encode())
+    write_atomically(folder / RESOLVED, resolved_text(spec).encode())
 
 
 def resolved_text(spec: Spec) -> str:

@@ -1,9 +1,9 @@
 """Schedules: how the learning rate changes while a network is trained.
 
-A schedule gives a multiple of the base learning rate for each batch, counted from zero; where several batches make an
-update, that of the last of them counts. It may begin with a warm-up: w batches with 1/w, 2/w, … 1 of what it would be
-otherwise. One that follows
-evaluations keeps what it needs in the position of training, so that a resumed run goes on the same.
+A schedule gives a multiple of the base learning rate for each update, counted from zero. Its times are those of
+training (epochs, batches, shares of it), also where several batches make an update. It may begin with a warm-up: w
+updates with 1/w, 2/w, … 1 of what it would be otherwise. One that follows evaluations keeps what it needs in the
+position of training, so that a resumed run goes on the same.
 """
 
 from __future__ import annotations
@@ -26,21 +26,43 @@ AtLeastOne = Annotated[float, Range(1)]
 EPOCH, TENTH = Time(1, "ep"), Time(10, "%")
 
 
+class Pace(Struct):
+    """How many batches there are in all (if that is known) and in an epoch, and how many of them make an update."""
+
+    total: int | None
+    per_epoch: int
+    accumulate: int = 1
+
+    @property
+    def updates(self) -> int | None:
+        """How many updates there are in all."""
+        return None if self.total is None else -(-self.total // self.accumulate)
+
+    def updates_in(self, time: Time) -> float:
+        """An amount of training in updates, which may end within one."""
+        if time.unit == "%":
+            return time.steps(self.per_epoch, self.updates or 0)
+        batches = time.steps(self.per_epoch, self.total or 0)
+        return batches if self.accumulate == 1 else batches / self.accumulate
+
+
 class Schedule(Struct, ABC):
-    """A multiple of the base learning rate for each batch."""
+    """A multiple of the base learning rate for each update."""
 
     warmup: Time | None
 
-    def factor(self, step: int, total: int | None, per_epoch: int) -> float:
-        """The multiple at a batch.
+    def factor(self, step: int, total: int | None, per_epoch: int, accumulate: int = 1) -> float:
+        """The multiple at an update.
 
-        step: the batch, from zero.
+        step: the update, from zero.
         total: how many batches there will be; `None` where time alone ends the training.
         per_epoch: how many batches an epoch has.
+        accumulate: how many batches make an update.
         """
-        warm = 0 if self.warmup is None else _steps(self.warmup, total, per_epoch, "warmup")
-        shape = self.shape(step, warm, total, per_epoch)
-        return shape * (step + 1) / warm if step < warm else shape
+        pace = Pace(total, per_epoch, accumulate)
+        warm = 0 if self.warmup is None else _steps(self.warmup, pace, "warmup")
+        shape = self.shape(step, warm, pace)
+        return shape * min((step + 1) / warm, 1.0) if step < warm else shape
 
     @property
     def monitor(self) -> str | None:
@@ -52,21 +74,22 @@ class Schedule(Struct, ABC):
         return  # most schedules follow time alone
 
     @abstractmethod
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        """The multiple without the warm-up's share. `warm` is how many batches that takes."""
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
+        """The multiple without the warm-up's share. `warm` is how many updates that takes."""
 
 
-def _steps(time: Time, total: int | None, per_epoch: int, name: str) -> int:
-    if time.unit == "%" and total is None:
+def _steps(time: Time, pace: Pace, name: str) -> float:
+    if time.unit == "%" and pace.total is None:
         raise ValueError(f"`{name}: {time}` {_UNKNOWN}")
-    return time.steps(per_epoch, total or 0)
+    return pace.updates_in(time)
 
 
 _UNKNOWN = "needs the number of steps: use epochs or steps, not seconds, to say how long to train"
 
 
-def _progress(step: int, warm: int, total: int | None, name: str) -> float:
-    """How far a batch is from the end of the warm-up (0) to the last batch (1)."""
+def _progress(step: int, warm: float, pace: Pace, name: str) -> float:
+    """How far an update is from the end of the warm-up (0) to the last update (1)."""
+    total = pace.updates
     if total is None:
         raise ValueError(f"the schedule `{name}` {_UNKNOWN}")
     return min(max((step - warm) / max(total - 1 - warm, 1), 0.0), 1.0)
@@ -75,7 +98,7 @@ def _progress(step: int, warm: int, total: int | None, name: str) -> float:
 class Constant(Schedule):
     """1 throughout."""
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
         return 1.0
 
 
@@ -85,8 +108,8 @@ class Step(Schedule):
     every: Time
     gamma: float
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        return self.gamma ** (step // max(_steps(self.every, total, per_epoch, "every"), 1))
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
+        return float(self.gamma ** (step // max(_steps(self.every, pace, "every"), 1)))
 
 
 class Cosine(Schedule):
@@ -94,8 +117,8 @@ class Cosine(Schedule):
 
     floor: float
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        wave = (1 + math.cos(math.pi * _progress(step, warm, total, "cosine"))) / 2
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
+        wave = (1 + math.cos(math.pi * _progress(step, warm, pace, "cosine"))) / 2
         return self.floor + (1 - self.floor) * wave
 
 
@@ -104,8 +127,8 @@ class Linear(Schedule):
 
     floor: float
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        return 1 - (1 - self.floor) * _progress(step, warm, total, "linear")
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
+        return 1 - (1 - self.floor) * _progress(step, warm, pace, "linear")
 
 
 class Polynomial(Schedule):
@@ -114,8 +137,8 @@ class Polynomial(Schedule):
     power: float
     floor: float
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        left = 1 - _progress(step, warm, total, "polynomial")
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
+        left = 1 - _progress(step, warm, pace, "polynomial")
         return self.floor + (1 - self.floor) * math.pow(left, self.power)
 
 
@@ -125,14 +148,14 @@ class Exponential(Schedule):
     gamma: float
     every: Time
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        return math.pow(self.gamma, step / max(_steps(self.every, total, per_epoch, "every"), 1))
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
+        return math.pow(self.gamma, step / max(_steps(self.every, pace, "every"), 1))
 
 
 class InverseSqrt(Schedule):
     """1 up to the end of the warm-up, then one over the root of the number of batches."""
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
         peak = max(warm, 1)
         return math.sqrt(peak / max(step + 1, peak))
 
@@ -143,8 +166,8 @@ class Piecewise(Schedule):
     at: tuple[Time, ...]
     factors: tuple[float, ...]
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        starts = [_steps(time, total, per_epoch, "at") for time in self.at]
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
+        starts = [_steps(time, pace, "at") for time in self.at]
         return math.prod(factor for start, factor in zip(starts, self.factors, strict=True) if step >= start)
 
 
@@ -155,7 +178,8 @@ class OneCycle(Schedule):
     div_factor: float
     final_div_factor: float
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
+        total = pace.updates
         if total is None:
             raise ValueError(f"the schedule `one_cycle` {_UNKNOWN}")
         step, last, peak = min(step, total - 1), total - 1, self.pct_start * total - 1
@@ -171,14 +195,15 @@ def _wave(start: float, end: float, progress: float) -> float:
 
 
 class WarmupStableDecay(Schedule):
-    """1, then a straight line down to the floor over the last batches."""
+    """1, then a straight line down to the floor over the last updates."""
 
     decay: Time
     floor: float
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
-        start = warm if total is None else max(warm, total - 1 - _steps(self.decay, total, per_epoch, "decay"))
-        return 1 - (1 - self.floor) * _progress(step, start, total, "warmup_stable_decay")
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
+        total = pace.updates
+        start = warm if total is None else max(warm, total - 1 - _steps(self.decay, pace, "decay"))
+        return 1 - (1 - self.floor) * _progress(step, start, pace, "warmup_stable_decay")
 
 
 class Plateau(Schedule):
@@ -194,7 +219,7 @@ class Plateau(Schedule):
     def monitor(self) -> str:
         return self.watched
 
-    def shape(self, step: int, warm: int, total: int | None, per_epoch: int) -> float:
+    def shape(self, step: int, warm: float, pace: Pace) -> float:
         return 1.0
 
     def after_evaluation(self, position: Position, value: float) -> None:
@@ -240,7 +265,7 @@ def cosine(*, warmup: Warmup | None = None, floor: Fraction = 0.0) -> Schedule:
     """Half a cosine wave, from the base learning rate down to the floor (Loshchilov & Hutter, 2017).
 
     warmup: how long the rate rises from almost nothing first (Goyal et al., 2017).
-    floor: what is left at the last batch, as a share of the base learning rate.
+    floor: what is left at the last update, as a share of the base learning rate.
     Example: {cosine: {warmup: 5%, floor: 0.01}}
     """
     return Cosine(warmup, floor)
@@ -251,7 +276,7 @@ def linear(*, warmup: Warmup | None = None, floor: Fraction = 0.0) -> Schedule:
     """A straight line from the base learning rate down to the floor.
 
     warmup: how long the rate rises from almost nothing first (Goyal et al., 2017).
-    floor: what is left at the last batch, as a share of the base learning rate.
+    floor: what is left at the last update, as a share of the base learning rate.
     Example: {linear: {warmup: 5%}}
     """
     return Linear(warmup, floor)
@@ -262,7 +287,7 @@ def polynomial(*, power: PositiveFloat = 1.0, floor: Fraction = 0.0, warmup: War
     """What is left of the training, to a power: from the base learning rate down to the floor.
 
     power: 1 is a straight line; more falls early, less falls late.
-    floor: what is left at the last batch, as a share of the base learning rate.
+    floor: what is left at the last update, as a share of the base learning rate.
     warmup: how long the rate rises from almost nothing first (Goyal et al., 2017).
     Example: {polynomial: {power: 2.0, floor: 0.01}}
     """
@@ -271,7 +296,7 @@ def polynomial(*, power: PositiveFloat = 1.0, floor: Fraction = 0.0, warmup: War
 
 @SCHEDULES.register
 def exponential(*, gamma: Shrinking, every: Every = EPOCH, warmup: Warmup | None = None) -> Schedule:
-    """The learning rate times gamma over every so many epochs or batches, falling with each batch.
+    """The learning rate times gamma over every so many epochs or batches, falling with each update.
 
     gamma: the factor.
     every: over how long the rate falls by it.
@@ -283,7 +308,7 @@ def exponential(*, gamma: Shrinking, every: Every = EPOCH, warmup: Warmup | None
 
 @SCHEDULES.register
 def inverse_sqrt(*, warmup: Warmup | None = None) -> Schedule:
-    """One over the root of the number of batches (Vaswani et al., 2017).
+    """One over the root of the number of updates (Vaswani et al., 2017).
 
     warmup: how long the rate rises to the base learning rate first; after n times as long it is
         that over the root of n.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,14 @@ from ..compiler.analysis import id_bounds
 from ..compiler.build import Network, build
 from ..compiler.ir import Array, DType, Graph, input_of
 from ..compiler.passes import Decided
-from ..compiler.spec.reader import Spec
+from ..compiler.spec.reader import Spec, read_string
 from ..compiler.spec.sections import Train
 from ..compiler.spec.signatures import BATCH
 from ..compiler.structs import Struct
 from . import report
 from .artefacts import is_artefact, open_artefact
 from .bundles import DATA
-from .checkpoints import load_json, save_json
+from .checkpoints import ArtefactError, load_json, save_json
 from .choice import AUTO, backend_for
 from .choice import for_training as choose_for_training
 from .data import (
@@ -39,12 +42,12 @@ from .data import (
 from .data.fields import Derived, FittedSeries
 from .data.fields.together import encode
 from .data.schema import as_json as schema_as_json
-from .data.table import Rowwise
+from .data.table import Rowwise, listed
 from .evaluation import Outcome, as_json, calls_for, earlier, judged
 from .metrics import About, by_horizon, confusion_matrix, intervals, per_class, reliability, slices, span_table
 from .model import LoadedModel, initial_weights, load
 from .progress import Listener
-from .runs import ENV, EVALUATION, Run
+from .runs import ENV, EVALUATION, RESOLVED, Run, about_data
 from .specs import UsageError, open_spec
 from .targets import check_targets, state_of
 from .texts import check_texts, with_texts
@@ -171,23 +174,32 @@ def train(
     own = _width(trainer.step_graph, arrays["train"], trainer.train.batch, runner.name)
     noted = begun.get("threads")
     count = noted if isinstance(noted, int) else own
-    run, checkpoint = None, None
-    if out is not None:
-        # Only now is an old run removed: whatever could be wrong with this one was found before.
-        run = trainer.run = (
-            _resumed(out, sized, dataset)
-            if again
-            else Run.create(out, sized, overwrite, {**about, "threads": min(threads(), own)})
-        )
-        checkpoint = run.latest_checkpoint() if resume else None
-        columns = schema_as_json(dataset.schema)
-        run.save_data(dataset.state(), dataset.sizes, dataset.fingerprint, sized.folder, columns)
-        run.truncate_metrics(checkpoint.position.batches if checkpoint else 0)
-    if checkpoint is not None:
-        trainer.resume(checkpoint)
-    with owner(runner.name, count):
+    with ExitStack() as stack:
+        run, checkpoint = None, None
+        if out is not None:
+            # Only now is an old run removed: whatever could be wrong with this one was found before.
+            told = {**about, "threads": min(threads(), own)}
+            learnt = _about(dataset, sized, out)
+            run = _resumed(out, sized, dataset) if again else Run.create(out, sized, overwrite, told, learnt)
+            trainer.run = run
+            stack.enter_context(run.locked())
+            run.sweep()
+            if again:
+                _lengthen(run, sized)
+                run.describe(sized, learnt)
+            checkpoint = run.latest_checkpoint() if resume else None
+            run.truncate_metrics(checkpoint.position.batches if checkpoint else 0)
+        if checkpoint is not None:
+            trainer.resume(checkpoint)
+        stack.enter_context(owner(runner.name, count))
         trainer.fit()
         return _finish(sized, dataset, trainer, run)
+
+
+def _about(dataset: Dataset, spec: Spec, out: Path) -> dict[str, Any]:
+    """What a run keeps of its data."""
+    folder = os.path.relpath(spec.folder, out)
+    return about_data(dataset.state(), dataset.sizes, dataset.fingerprint, folder, schema_as_json(dataset.schema))
 
 
 def _width(graph: Graph, rows: Mapping[str, Array], batch: int, backend: str) -> int:
@@ -213,10 +225,35 @@ def _runner(
 
 def _resumed(out: Path, spec: Spec, dataset: Dataset) -> Run:
     """The run to go on with; raises `DataError` where its data have changed."""
-    run = Run(out, spec.hash)
-    if (out / DATA).exists() and load_json(out / DATA).get("fingerprint") != dataset.fingerprint:
+    run = replace(Run.open(out), spec_hash=spec.hash)
+    if load_json(out / DATA).get("fingerprint") != dataset.fingerprint:
         raise DataError(f"the data are not those that `{out}` was begun with: `--overwrite` starts anew")
     return run
+
+
+# What says how long a run goes on, and nothing of what it is.
+LENGTH = ("epochs", "steps", "duration")
+
+
+def _lengthen(run: Run, spec: Spec) -> None:
+    """Let a run go on by a spec that differs in the length of training alone; raises `ArtefactError` for any other.
+
+    The checkpoint is told first: if that is all that is done, resuming does the rest.
+    """
+    before = read_string(run.read(RESOLVED).decode(), run.path / RESOLVED)
+    if before.hash == spec.hash:
+        return
+    if _without_length(before) != _without_length(spec):
+        raise ArtefactError(
+            f"`{run.path}` was made by another spec: start anew with `--overwrite`, or undo the change; what may change "
+            f"is how long it trains ({listed([f'train.{key}' for key in LENGTH])})"
+        )
+    run.adopt(before.hash)
+
+
+def _without_length(spec: Spec) -> Any:
+    plain: Any = spec.root.plain
+    return {**plain, "train": {k: v for k, v in (plain.get("train") or {}).items() if k not in LENGTH}}
 
 
 def _finish(spec: Spec, dataset: Dataset, trainer: Trainer, run: Run | None) -> Trained:

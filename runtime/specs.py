@@ -160,7 +160,7 @@ def _check_training(train: Train, problems: Report) -> None:
     try:
         if train.average is not None:
             average: Average = train.average()
-            average.share(0, 0, 1, total, 1)
+            average.share(0, total, 1)
     except ValueError as error:
         problems.error("E204", str(error), train.spans["average"])
 

@@ -18,6 +18,7 @@ from ..backends.executable import sizes_of
 from ..compiler.build import build, parts_of
 from ..compiler.initialisers import generator, initialise
 from ..compiler.ir import Array, DType, Graph, Value, input_of
+from ..compiler.ops.norm import BatchNormTrain
 from ..compiler.passes import Model, for_training
 from ..compiler.passes.precision import narrow_kernels
 from ..compiler.rewrite import with_precision
@@ -27,7 +28,7 @@ from ..compiler.spec.signatures import BATCH
 from ..compiler.training import AVERAGE, SHARE, Training, learning_rate, training
 from .ahead import Ahead
 from .averages import Average
-from .buckets import Buckets
+from .buckets import Buckets, cut_to_batches, number_of_batches
 from .checkpoints import Checkpoint, Position, Saver
 from .data import Fitted, as_wanted
 from .evaluation import Evaluator, as_json, earlier, loss_of, metrics_of, rows_of
@@ -55,6 +56,11 @@ class Interrupted(Exception):
 ROUNDED = (
     "`precision: bf16`: this backend has no kernels for bfloat16 on this machine. It computes in float32 and rounds, "
     "which is slower than float32 alone"
+)
+
+JOINED = (
+    "the last batch of an epoch would have one row, of which batch normalisation can take no variance: it joins the "
+    "batch before"
 )
 
 # Between evaluations, the training loss is logged this many times.
@@ -130,6 +136,15 @@ class Trainer:
         self.schedule: Schedule = train.schedule() if train.schedule else constant()
         self.base_lr = learning_rate(train)
         self._interrupt: int | None = None
+        # A batch of one row has no variance to normalise by.
+        self.alone = not any(
+            isinstance(v.op, BatchNormTrain) and v.inputs[0].rank == 2 for v in self.graphs.network.graph.order()
+        )
+        if not self.alone and min(train.batch, self.count) == 1:
+            raise TrainingError(
+                "batch normalisation of one number per row and channel needs batches of several rows: raise "
+                "`train.batch`, or normalise by `layer_norm`"
+            )
         self._measure()
         self._check_schedule()
 
@@ -157,19 +172,19 @@ class Trainer:
         """Turn all that is said in epochs, shares or seconds into batches and updates, once."""
         train = self.train
         # Batches in an epoch, of which the last may be smaller, and in all; unknown where seconds end the training.
-        self.per_epoch = -(-self.count // train.batch)
+        self.per_epoch = number_of_batches(self.count, train.batch, self.alone)
         self.total = None if train.length.unit == "sec" else max(1, train.length.steps(self.per_epoch, 0))
-        # What schedules and averages measure by: batches in all, and in an epoch.
-        self.batches = self.total, self.per_epoch
+        # What schedules and averages measure by: batches in all, in an epoch, and in an update.
+        self.pace = self.total, self.per_epoch, train.accumulate
         self.evaluate_every = self._every(train.evaluate_every)
         self.log_every = max(1, self.evaluate_every // LOGS)
         self.save_every = self._every(train.checkpoint.every)
         self.frozen = [g.freeze.steps(self.per_epoch, 0) if isinstance(g.freeze, Time) else 0 for g in train.groups]
 
     def _check_schedule(self) -> None:
-        self.schedule.factor(0, *self.batches)
+        self.schedule.factor(0, *self.pace)
         if self.average is not None:
-            self.average.share(0, 0, self.train.accumulate, *self.batches)
+            self.average.share(0, *self.pace)
 
     def _finished(self) -> bool:
         if self.total is not None:
@@ -189,6 +204,8 @@ class Trainer:
             self.listener.note(self.transfer.words)
         if self.rounds:
             self.listener.note(ROUNDED)
+        if not self.alone and self.count > self.train.batch and self.count % self.train.batch == 1:
+            self.listener.note(JOINED)
         with self._signals():
             try:
                 while not self._finished() and not position.done:
@@ -213,7 +230,7 @@ class Trainer:
         feeds = self.ahead(position.batches)
         lr = self._learning_rate()
         if self.apply is None:
-            feeds |= self._hyper_feeds(lr, position.batches)
+            feeds |= self._hyper_feeds(lr)
         out = self.executable(feeds)
         loss = float(out["loss"])
         position.batches += 1
@@ -243,19 +260,19 @@ class Trainer:
         full = position.batches % self.train.accumulate == 0
         if not full and position.batches != self.total:
             return None
-        feeds = self._hyper_feeds(lr, position.batches - 1)
+        feeds = self._hyper_feeds(lr)
         position.updates += 1
         return float(self.apply(feeds)["grad_norm"])
 
-    def _hyper_feeds(self, lr: float, batch: int) -> dict[str, Array]:
-        """The numbers of an update after a batch: the learning rate of each group, the step, the average's share."""
+    def _hyper_feeds(self, lr: float) -> dict[str, Array]:
+        """The numbers of an update: the learning rate of each group, the step, the share of the average."""
         step = self.position.updates
         values = {"lr": lr, "step": float(step)}
         for i, group in enumerate(self.train.groups):
-            frozen = batch < self.frozen[i]
+            frozen = step * self.train.accumulate < self.frozen[i]
             values[f"lr/{i}"] = 0.0 if frozen else lr * group.lr
         if self.average is not None:
-            values[SHARE] = self.average.share(step, batch, self.train.accumulate, *self.batches)
+            values[SHARE] = self.average.share(step, *self.pace)
         return {name: np.asarray(values[name], np.float64) for name in self.hypers}
 
     def _feeds(self, batch: int) -> dict[str, Array]:
@@ -270,14 +287,14 @@ class Trainer:
             rng = generator(self.train.seed, "shuffle", epoch)
             order = rng.permutation(self.count) if shuffle else np.arange(self.count)
             if self.buckets is not None:
-                found = self.buckets.batches(order, size, rng if shuffle else None)
+                found = self.buckets.batches(order, size, rng if shuffle else None, self.alone)
             else:
-                found = [order[start : start + size] for start in range(0, self.count, size)]
+                found = cut_to_batches(order, size, self.alone)
             self._cached_order = (epoch, found)
         return self._cached_order[1]
 
     def _learning_rate(self) -> float:
-        factor = self.schedule.factor(self.position.batches, *self.batches)
+        factor = self.schedule.factor(self.position.updates, *self.pace)
         return self.base_lr * factor * self.position.lr_scale
 
     def _check_finite(self, loss: float, lr: float, norm: float | None) -> None:

@@ -156,11 +156,12 @@ def _resizes() -> Iterator[Sample]:
 
 
 def _unary() -> Iterator[Sample]:
-    for op in (elementwise.Neg, elementwise.Exp, elementwise.Sin, elementwise.Cos, elementwise.Tanh, elementwise.Erf):
+    functions = (elementwise.Neg, elementwise.Exp, elementwise.Sin, elementwise.Cos, elementwise.Tanh, elementwise.Erf)
+    for op in (*functions, elementwise.Expm1):
         yield s(op(), f(3, 4))
         yield s(op(), f())
     yield s(elementwise.Erf(), np.array([-30.0, -5.0, -4.0, -0.46875, 0.0, 0.3, 0.46875, 3.9, 4.1, 6.0]))
-    for op in (elementwise.Log, elementwise.Sqrt):
+    for op in (elementwise.Log, elementwise.Log1p, elementwise.Sqrt):
         yield s(op(), f(2, 3, low=0.3, high=4.0))
     for op in (elementwise.Abs, elementwise.Sign, elementwise.Floor):
         yield s(op(), apart(3, 5))

@@ -259,6 +259,7 @@ e, s, r, lin, c, rec = elementwise, shape, reduce, linalg, conv, recurrent
 
 EMIT: dict[type[Op], Emit] = {
     **{op: _ufunc(op) for op in (e.Neg, e.Exp, e.Log, e.Sqrt, e.Sin, e.Cos, e.Tanh, e.Abs, e.Sign, e.Floor, e.Not)},
+    **{op: _ufunc(op) for op in (e.Expm1, e.Log1p)},
     **{op: _ufunc(op) for op in (e.Add, e.Sub, e.Mul, e.Div, e.Pow, e.Less, e.Equal, e.And)},
     e.Maximum: _bounded("np.maximum", "{0}", "np.inf"),
     e.Minimum: _bounded("np.minimum", "-np.inf", "{0}"),

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ...compiler.analysis import dying
+from ...compiler.analysis import dying, id_bounds, id_lows
 from ...compiler.ir import Array, Const, Graph, Input, Item, Type, Value, input_of, order
 from ...compiler.ops.recurrent import Recurrent
 from ...compiler.passes import Model
 from ...compiler.rewrite import bind, legalize
+from ...compiler.spec.diagnostics import visible
 from ...files import write_atomically
 from .. import recurrent
 from ..source import Writer, hint_of
@@ -92,7 +93,7 @@ and returns a dict of arrays
 As a program, it reads the inputs from an .npz file and writes the outputs to another:
 python model.py inputs.npz outputs.npz
 """
-    return '"""' + words.replace("\\", "/").replace('"""', "'''") + '"""'
+    return '"""' + visible(words).replace("\\", "/").replace('"""', "'''") + '"""'
 
 
 def _type_words(t: Type) -> str:
@@ -114,9 +115,12 @@ def _body(graph: Graph, w: Writer) -> str:
     for v in data:
         w.variables[v] = w.names.make(input_of(v).name)
     arguments = ", ".join(w.variables[v] for v in data)
+    lows, bounds = id_lows(graph), id_bounds(graph)
     for v in data:
         dtype, shape = v.dtype.numpy.name, tuple(None if isinstance(d, str) else d for d in v.shape)
-        w.line(f"{w.variables[v]} = check({input_of(v).name!r}, {w.variables[v]}, {shape!r}, np.{dtype})")
+        name = input_of(v).name
+        ids = f", {lows[name]}, {bounds[name]}" if name in lows and name in bounds else ""
+        w.line(f"{w.variables[v]} = check({name!r}, {w.variables[v]}, {shape!r}, np.{dtype}{ids})")
     _sizes(data, w)
     for v in graph.by_role("param", "buffer"):
         w.variables[v] = f"w[{input_of(v).name!r}]"
@@ -170,11 +174,13 @@ def _sizes(data: list[Value], w: Writer) -> None:
                 w.line(f"{dim} = {w.variables[v]}.shape[{axis}]")
 
 
-_CHECK = '''def check(name, array, shape, dtype):
-    """The array as `dtype`, if its shape fits; a `None` in `shape` fits any size."""
+_CHECK = '''def check(name, array, shape, dtype, low=None, room=None):
+    """The array as `dtype`, if its shape fits; a `None` in `shape` fits any size. Ids are from `low`, below `room`."""
     array = np.asarray(array, dtype)
     if array.ndim != len(shape) or any(s is not None and s != d for s, d in zip(shape, array.shape)):
         raise ValueError(f"{name}: expected an array of shape {shape}, got {array.shape}")
+    if room is not None and array.size and not low <= array.min() <= array.max() < room:
+        raise ValueError(f"{name}: expected ids from {low} to {room - 1}, got {array.min()} to {array.max()}")
     return array'''
 
 _LOAD = '''def weights():

@@ -14,7 +14,8 @@ from typing import Any
 import onnx
 
 from ...compiler.analysis import peak_memory
-from ...compiler.ir import Array, Graph, Value
+from ...compiler.ir import Array, Frozen, Graph, IRError, Value
+from ...compiler.ops.recurrent import Recurrent
 from ...compiler.passes import Model
 from ...compiler.rewrite import legalize
 from ...files import write_atomically
@@ -55,6 +56,9 @@ class OnnxExecutable(Specialised):
             return None
 
     def _prepared(self, sizes: Mapping[str, int], clock: Clock | None = None) -> Prepared:
+        if 0 in sizes.values() and any(isinstance(v.op, Recurrent) for v in self.graph.order()):
+            # ONNX Runtime would end the process.
+            raise IRError("recurrent layers need sequences of at least one step, and at least one row")
         return Prepared(prepare(lower(self.graph, sizes, self._native, "onnx")), clock)
 
 
@@ -72,7 +76,11 @@ def write_with_data_beside(proto: onnx.ModelProto, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         draft = Path(folder) / path.name
-        onnx.save_model(proto, draft, save_as_external_data=True, location=data, size_threshold=1024)
+        for tensor in proto.graph.initializer:
+            shape = tensor.data_type == onnx.TensorProto.INT64 and len(tensor.dims) == 1
+            if len(tensor.raw_data) > Frozen.LARGE and not shape:
+                onnx.external_data_helper.set_external_data(tensor, data)
+        onnx.save_model(proto, draft)
         onnx.checker.check_model(str(draft), full_check=True)
         with (draft.parent / data).open("rb") as file:
             os.fsync(file.fileno())

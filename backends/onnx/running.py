@@ -65,7 +65,7 @@ def session_of(graph: Graph, clock: Clock | None = None) -> tuple[ort.InferenceS
     """
     origins: dict[str, Origin] = {}
     model, arrays = skeleton(graph, {}, origins)
-    large = {name: array for name, array in arrays.items() if array.nbytes > Frozen.LARGE}
+    large = {name: array for name, array in arrays.items() if array.nbytes > Frozen.LARGE and not may_be_shape(array)}
     model.graph.initializer.extend(
         _elsewhere(name, array) if name in large else numpy_helper.from_array(array, name)
         for name, array in arrays.items()
@@ -84,6 +84,11 @@ def session_of(graph: Graph, clock: Clock | None = None) -> tuple[ort.InferenceS
     if clock is not None and folder is not None:
         clock.read = partial(node_times, session, folder, origins)
     return session, list(large.values())
+
+
+def may_be_shape(array: Array) -> bool:
+    """Whether a constant may say shapes or lengths: ONNX Runtime and the checker read those in the model itself."""
+    return array.ndim == 1 and array.dtype == np.int64
 
 
 def _elsewhere(name: str, array: Array) -> TensorProto:

@@ -287,6 +287,7 @@ _kept: Callable[[Any], str] = lambda op: f"{op.axis}, keepdim=True"  # noqa: E73
 
 EMIT: dict[type[Op], Write] = {
     e.Neg: lambda w, v, a: f"-{a[0]}",
+    e.Expm1: _call("torch.expm1"), e.Log1p: _call("torch.log1p"),
     e.Exp: _call("torch.exp"), e.Log: _call("torch.log"), e.Sqrt: _call("torch.sqrt"), e.Sin: _call("torch.sin"),
     e.Cos: _call("torch.cos"), e.Tanh: _call("torch.tanh"), e.Abs: _call("torch.abs"), e.Sign: _call("torch.sign"),
     e.Floor: _call("torch.floor"), e.Erf: _call("torch.erf"), e.Not: _call("torch.logical_not"),

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
+from torch import nn
 
 from ...compiler.ir import Array, Const, Graph, Input, Type, Value, input_of, order
 from ...compiler.ops import conv, norm
 from ...compiler.passes import Model
 from ...compiler.rewrite import bind, legalize
+from ...compiler.spec.diagnostics import visible
 from ...files import write_atomically
 from ..source import Writer, hint_of, literal_of
 from .emit import argument, dtype_text, native, write
@@ -52,9 +54,10 @@ def module_source(model: Model, notes: Mapping[str, str]) -> tuple[str, dict[str
     w = ModuleWriter(reserved=RESERVED)
     name = w.names.make(_class_name(model.graph.name))
     graph = _with_safe_dims(legalize(model.graph, native, "torch"), w)
-    forward = _forward(graph, w)
     held = graph.by_role("param", "buffer")
-    arrays = {input_of(v).name: model.weights[input_of(v).name] for v in held}
+    keys = _keys([input_of(v).name for v in held])
+    forward = _forward(graph, w, keys)
+    arrays = {keys[input_of(v).name]: model.weights[input_of(v).name] for v in held}
     arrays |= {f"{CONSTANTS}.{key}": array for key, array in w.constants.items()}
     parts = [
         _heading(graph, notes, name),
@@ -62,7 +65,7 @@ def module_source(model: Model, notes: Mapping[str, str]) -> tuple[str, dict[str
         *(inspect.getsource(FUNCTIONS[kernel]) for kernel in _kernels(forward)),
         _REGISTER,
         f'class {name}(nn.Module):\n    """{_words(graph.name)}: call `load` for trained weights."""\n\n'
-        f"{_init(held, w)}\n\n{forward}",
+        f"{_init(held, w, keys)}\n\n{forward}",
         _LOAD.replace("{name}", name),
     ]
     return "\n\n\n".join(part.rstrip() for part in parts) + "\n", arrays
@@ -75,7 +78,7 @@ def _class_name(name: str) -> str:
 
 
 def _words(text: str) -> str:
-    return text.replace("\\", "/").replace('"', "'")
+    return visible(text).replace("\\", "/").replace('"', "'")
 
 
 def _heading(graph: Graph, notes: Mapping[str, str], name: str) -> str:
@@ -137,13 +140,25 @@ def _imports(forward: str) -> str:
     return "\n".join(lines)
 
 
-def _init(held: list[Value], w: Writer) -> str:
+def _keys(names: list[str]) -> dict[str, str]:
+    """What arrays are called in the state dict: as in the spec, but for parts that every module has by that name."""
+    own = vars(nn.Module()).keys()
+    found: dict[str, str] = {}
+    for name in names:
+        key = ".".join(f"{part}_" if part in own else part for part in name.split("."))
+        while key != name and (key in names or key in found.values()):
+            key += "_"
+        found[name] = key
+    return found
+
+
+def _init(held: list[Value], w: Writer, keys: Mapping[str, str]) -> str:
     """`__init__`: parameters and buffers of the right shapes, to be filled by `load_state_dict`."""
     lines = ["super().__init__()"]
     for v in held:
         zeros = _zeros(tuple(int(d) for d in v.shape), dtype_text(v.dtype))
         tensor = f"nn.Parameter({zeros})" if input_of(v).role == "param" and v.dtype.floating else zeros
-        lines.append(f"register(self, {input_of(v).name!r}, {tensor})")
+        lines.append(f"register(self, {keys[input_of(v).name]!r}, {tensor})")
     for key, array in w.constants.items():
         zeros = _zeros(array.shape, f"torch.{array.dtype.name}")
         lines.append(f"register(self, {f'{CONSTANTS}.{key}'!r}, {zeros})")
@@ -154,12 +169,12 @@ def _zeros(dims: tuple[int, ...], dtype: str) -> str:
     return f"torch.zeros({dims!r}{'' if dtype == 'torch.float32' else f', dtype={dtype}'})"
 
 
-def _forward(graph: Graph, w: Writer) -> str:
+def _forward(graph: Graph, w: Writer, keys: Mapping[str, str]) -> str:
     data = graph.by_role("data")
     for v in data:
         w.variables[v] = w.names.make(input_of(v).name)
     for v in graph.by_role("param", "buffer"):
-        w.variables[v] = f"w[{input_of(v).name!r}]"
+        w.variables[v] = f"w[{keys[input_of(v).name]!r}]"
     values = [v for v in order(graph.roots) if not isinstance(v.op, Input | Const)]
     for v in values:
         w.heading(v.origin)

@@ -68,7 +68,8 @@ class StepWalker:
     def __init__(self, spec: Spec, mode: Mode, stepwise: tuple[str, int, str] | None = None) -> None:
         self.spec, self.mode, self.stepwise = spec, mode, stepwise
         self.report = Report(spec.report.sources, dict(spec.report.diagnostics))
-        self.builder = Builder(training=mode == "train")
+        train = spec.sections.train
+        self.builder = Builder(mode == "train", (lambda name: False) if train is None else train.freezes)
         self.blocks: dict[str, Block] = {}
         self.parsed: dict[Node, list[Step]] = {}  # what a block holds is read once, however often it is used
         self.used_blocks: set[str] = set()

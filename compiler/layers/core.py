@@ -59,10 +59,12 @@ class Builder:
     """Makes the parameters, buffers and random inputs of steps, named by the steps' paths.
 
     `masks` says for each named dim of padded sequences which steps are real: booleans [N, dim]; `limits` how large a
-    named dim may be. Where `decoding` is set, the graph of one step of a sequence is made.
+    named dim may be. Where `decoding` is set, the graph of one step of a sequence is made. `frozen` says of which
+    parameters training never changes anything.
     """
 
     training: bool
+    frozen: Callable[[str], bool] = lambda name: False
     inputs: dict[str, Value] = field(default_factory=dict)
     masks: dict[str, Value] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
@@ -77,6 +79,10 @@ class Builder:
         """A learned array `<step>.<name>`; a step that shares another's weights gets that one's."""
         return self._declare(f"{self.path}.{name}", Type(shape), "param", init, decay)
 
+    def is_frozen(self, *names: str) -> bool:
+        """Whether training leaves all these parameters of the step as they are."""
+        return all(self.frozen(f"{self.path}.{name}") for name in names)
+
     def buffer(self, name: str, shape: Shape, init: Init) -> Value:
         """An array of state `<step>.<name>` that is not learned: its latest value in this graph."""
         full = f"{self.path}.{name}"
@@ -86,7 +92,7 @@ class Builder:
     def class_weights(self, label: str, shape: Shape) -> tuple[str, Value]:
         """State for how much each class of a field counts, which the data say: what it is called, and its value."""
         full = self._free(f"{label}.class_weights")
-        self.inputs[full] = Input(full, Type(shape), "buffer", Init("ones"))()
+        self.inputs[full] = Input(full, Type(shape), "buffer", Init("constant", (("value", 1.0),)))()
         return full, self.inputs[full]
 
     def remembered(self, name: str, shape: Shape) -> tuple[str, Value]:

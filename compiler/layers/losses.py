@@ -14,7 +14,7 @@ from ..ir import DType, Op, Type, Value, constant
 from ..ops import losses as ops
 from ..ops.activations import Sigmoid, Softplus
 from ..ops.ctc import Ctc
-from ..ops.elementwise import And, Cast, Exp, Less, Maximum, Minimum, Not, Where
+from ..ops.elementwise import And, Cast, Exp, Expm1, Less, Maximum, Minimum, Not, Sqrt, Where
 from ..ops.linalg import Gather
 from ..ops.norm import at_least
 from ..ops.reduce import L2Normalize, LogSoftmax, Mean, Softmax, Sum, drop
@@ -297,7 +297,7 @@ def gaussian_kl(b: Builder, mean: Value, log_variance: Value) -> Loss:
     need_floats(mean)
     if mean.type != log_variance.type or mean.rank < 2:
         raise LayerError(f"the means are {spec_type(mean.type)}, the variances {spec_type(log_variance.type)}")
-    return Loss(_sum_per_sample((mean * mean + Exp()(log_variance) - 1.0 - log_variance) * 0.5))
+    return Loss(_sum_per_sample((mean * mean + (Expm1()(log_variance) - log_variance)) * 0.5))
 
 
 @loss
@@ -429,6 +429,10 @@ def contrastive(b: Builder, left: Value, right: Value, same: Truth, *, margin: P
     return Loss((truth * d * d + (1.0 - truth) * apart * apart) * 0.5)
 
 
+# What is added to squared lengths, as PyTorch does: a vector without a direction has a slope of no more than 1e6.
+COSINE_EPS = 1e-12
+
+
 @loss
 def cosine_embedding(
     b: Builder, left: Value, right: Value, sign: Sign, *, margin: Annotated[float, Range(-1, 1)] = 0.0
@@ -441,7 +445,8 @@ def cosine_embedding(
     Example: {cosine_embedding: [left, right, sign]}
     """
     _need_vectors(left, right)
-    cosine = drop(Sum((-1,))(L2Normalize()(left) * L2Normalize()(right)), -1)
+    squares = [drop(Sum((-1,))(x * x), -1) + COSINE_EPS for x in (left, right)]
+    cosine = drop(Sum((-1,))(left * right), -1) / Sqrt()(squares[0] * squares[1])
     together = Less()(constant(0.0, cosine.dtype), sign.of(cosine.type))
     return Loss(Where()(together, 1.0 - cosine, _positive(cosine - margin)), cosine, "values")
 

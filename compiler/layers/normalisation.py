@@ -22,7 +22,8 @@ def batch_norm(b: Builder, x: Value, *, momentum: Share = 0.1, eps: PositiveFloa
 
     Training uses the batch's statistics and keeps running ones, which inference uses
     (Ioffe & Szegedy, 2015). Channels are the first axis of an image, the last of anything else.
-    Parameters `scale` and `shift`, buffers `mean` and `variance`, all [channels]. Padded steps do not count.
+    Parameters `scale` and `shift`, buffers `mean` and `variance`, all [channels]. Padded steps do not count. Where
+    `groups` freeze both parameters for good, training, too, normalises by the running statistics and leaves them.
 
     momentum: the weight of a new batch in the running statistics.
     eps: what is added to the variance.
@@ -40,7 +41,7 @@ def _batch_norm(b: Builder, x: Value, momentum: float, eps: float, mask: Value |
     channels = (x.shape[1],)
     scale, shift = _scale_and_shift(b, x)
     mean, variance = b.buffer("mean", channels, ZEROS), b.buffer("variance", channels, ONES)
-    if not b.training:
+    if not b.training or b.is_frozen("scale", "shift"):
         return ops.BatchNorm(eps)(x, scale, shift, mean, variance)
     if mask is None:
         y, batch_mean, batch_variance = ops.BatchNormTrain(eps)(x, scale, shift).items()

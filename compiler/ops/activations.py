@@ -6,7 +6,7 @@ import math
 from typing import ClassVar
 
 from ..ir import Grads, IRError, Op, Type, Value, constant
-from .elementwise import Abs, Cast, Erf, Exp, Less, Log, Maximum, Minimum, Tanh, Where, floating
+from .elementwise import Abs, Cast, Erf, Exp, Expm1, Less, Log1p, Maximum, Minimum, Tanh, Where, floating
 
 
 class Activation(Op):
@@ -78,10 +78,12 @@ class Elu(Activation):
 
     def decompose(self, x: Value) -> Value:
         zero = constant(0.0, x.dtype)
-        return Where()(Less()(zero, x), x, (Exp()(Minimum()(x, zero)) - 1.0) * self.alpha)
+        return Where()(Less()(zero, x), x, Expm1()(Minimum()(x, zero)) * self.alpha)
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
-        return [Where()(Less()(constant(0.0, x.dtype), x), g, g * (y + self.alpha))]
+        zero = constant(0.0, x.dtype)
+        # Not by y + alpha, of which rounding leaves nothing far below zero.
+        return [Where()(Less()(zero, x), g, g * Exp()(Minimum()(x, zero)) * self.alpha)]
 
 
 class Selu(Activation):
@@ -92,10 +94,11 @@ class Selu(Activation):
 
 
 class Sigmoid(Activation):
-    """1 / (1 + exp(-x)), computed so that it cannot overflow."""
+    """1 / (1 + exp(-x)), computed so that it cannot overflow, and is exact however small it is."""
 
     def decompose(self, x: Value) -> Value:
-        return Tanh()(x * 0.5) * 0.5 + 0.5
+        e = Exp()(-Abs()(x))
+        return Where()(Less()(x, constant(0.0, x.dtype)), e, constant(1.0, x.dtype)) / (e + 1.0)
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
         return [g * y * (1.0 - y)]
@@ -165,10 +168,10 @@ class GeluGrad(ActivationGrad):
 
 
 class Softplus(Activation):
-    """log(1 + exp(x)), computed so that it cannot overflow."""
+    """log(1 + exp(x)), computed so that it cannot overflow, and is exact however small it is."""
 
     def decompose(self, x: Value) -> Value:
-        return Maximum()(x, constant(0.0, x.dtype)) + Log()(Exp()(-Abs()(x)) + 1.0)
+        return Maximum()(x, constant(0.0, x.dtype)) + Log1p()(Exp()(-Abs()(x)))
 
     def vjp(self, g: Value, y: Value, x: Value) -> Grads:
         return [g * Sigmoid()(x)]

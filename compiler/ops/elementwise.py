@@ -76,6 +76,40 @@ class Log(Unary):
         return [g / x]
 
 
+class Expm1(Unary):
+    """e ** x - 1, near 0 as exact as elsewhere."""
+
+    ufunc = "expm1"
+
+    def decompose(self, x: Value) -> Value:
+        """By exp and log (Kahan): what rounding takes from one it takes from the other."""
+        one = constant(1.0, x.dtype)
+        u = Exp()(x)
+        same = Equal()(u, one)
+        near = Where()(same, x, (u - 1.0) * (x / Where()(same, one, Log()(u))))
+        return Where()(Less()(Abs()(x), one), near, u - 1.0)
+
+    def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [g * Exp()(x)]
+
+
+class Log1p(Unary):
+    """The natural logarithm of 1 + x, near 0 as exact as elsewhere."""
+
+    ufunc = "log1p"
+
+    def decompose(self, x: Value) -> Value:
+        """By log alone (Kahan): what rounding 1 + x takes is given back."""
+        one = constant(1.0, x.dtype)
+        u = x + 1.0
+        same = Equal()(u, one)
+        near = Where()(same, x, Log()(u) * (x / Where()(same, one, u - 1.0)))
+        return Where()(Less()(x, one), near, Log()(u))
+
+    def vjp(self, g: Value, y: Value, x: Value) -> Grads:
+        return [g / (x + 1.0)]
+
+
 class Sqrt(Unary):
     """The square root of x."""
 

@@ -6,7 +6,7 @@ import math
 
 from ..ir import Grads, IRError, Op, Type, Value, constant
 from .activations import Sigmoid, Softplus
-from .elementwise import Abs, And, Cast, Equal, Exp, Less, Log, Maximum, Minimum, Not, Sqrt, Where, floating
+from .elementwise import Abs, And, Cast, Equal, Exp, Less, Log, Log1p, Maximum, Minimum, Not, Sqrt, Where, floating
 from .reduce import LogSoftmax, LogSumExp, Max, Mean, OneHot, Softmax, Sum, drop
 from .shape import Iota, reshape, swap_last
 
@@ -56,7 +56,9 @@ class BinaryCrossEntropy(PairLoss):
 
     def decompose(self, logit: Value, target: Value) -> Value:
         if self.positive_weight == 1.0:
-            return Softplus()(logit) - logit * target
+            # What cancels does so before what is small is added.
+            near = Maximum()(logit, constant(0.0, logit.dtype)) - logit * target
+            return near + Log1p()(Exp()(-Abs()(logit)))
         factor = target * (self.positive_weight - 1.0) + 1.0
         return logit * (1.0 - target) + factor * Softplus()(-logit)
 
@@ -83,7 +85,14 @@ class CrossEntropy(Op):
         return floating("cross_entropy", logits.with_shape(logits.shape[:-1]))
 
     def decompose(self, logits: Value, label: Value) -> Value:
-        return -drop(Sum((-1,))(LogSoftmax(-1)(logits) * self._target(logits, label)), -1)
+        logs = LogSoftmax(-1)(logits)
+        line = Iota((*(1 for _ in label.shape), logits.shape[-1]), label.rank, label.dtype)()
+        mine = Equal()(line, reshape(label, (*label.shape, 1)))
+        # Chosen, not multiplied: a class that cannot be has a logarithm of minus infinity, which counts nothing.
+        own = -drop(Sum((-1,))(Where()(mine, logs, constant(0.0, logs.dtype))), -1)
+        if not self.smoothing:
+            return own
+        return own * (1.0 - self.smoothing) - drop(Mean((-1,))(logs), -1) * self.smoothing
 
     def vjp(self, g: Value, y: Value, logits: Value, label: Value) -> Grads:
         slope = Softmax(-1)(logits) - self._target(logits, label)

@@ -16,6 +16,20 @@ MAX_SHOWN = 160
 MAX_ERRORS = 500
 
 # What YAML counts as the end of a line: positions are counted by it.
+# Control characters but for the tab and the end of a line, and those that turn the direction of text.
+_ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Text with what would act on a terminal written as escapes, such as `\\x1b`."""
+    return _ACTING.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 

@@ -201,7 +201,8 @@ class Group(Section):
     match: names of parameters, or patterns in which `*` stands for anything: `encoder.*`, `*.bias`.
     lr: a factor on the learning rate.
     weight_decay: what to use instead of the optimizer's.
-    freeze: true to leave them as they are, or how long to: `2ep`, `500ba`.
+    freeze: true to leave them as they are, or how long to: `2ep`, `500ba`. Batch normalisation whose parameters are
+      frozen for good is that of inference: it keeps its statistics, and normalises by them.
     """
 
     match: list[str] | str
@@ -298,6 +299,15 @@ class Train(Section):
     evaluate_every: Every = Time(1, "ep")
     early_stopping: EarlyStopping | None = None
     checkpoint: Checkpoint = Checkpoint()
+
+    def group_of(self, name: str) -> int | None:
+        """Which of the groups a parameter is in, if any: the first that matches."""
+        return next((i for i, group in enumerate(self.groups) if group.matches(name)), None)
+
+    def freezes(self, name: str) -> bool:
+        """Whether a parameter is frozen for good."""
+        group = self.group_of(name)
+        return group is not None and self.groups[group].freeze is True
 
     @property
     def length(self) -> Time:

@@ -173,8 +173,23 @@ def test_a_run_in_the_way_is_left_alone(spec: Path, tmp_path: Path) -> None:
 
 def test_a_run_of_another_spec_is_not_resumed(spec: Path, tmp_path: Path) -> None:
     train(open_spec(spec, ["train.epochs=1"]), tmp_path / "run")
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with pytest.raises(trine.ArtefactError, match="another spec"):
-        train(open_spec(spec, ["train.epochs=2"]), tmp_path / "run", resume=True)
+        train(open_spec(spec, ["train.epochs=1", "train.seed=7"]), tmp_path / "run", resume=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == files
+
+
+def test_a_finished_run_is_trained_longer(spec: Path, tmp_path: Path) -> None:
+    """Two epochs and two more are the four of a run that was to have four: optimizer, order and dropout go on."""
+    plain = ["train.schedule=constant", "train.early_stopping=null"]
+    train(open_spec(spec, [*plain, "train.epochs=2"]), tmp_path / "run")
+    train(open_spec(spec, [*plain, "train.epochs=4"]), tmp_path / "run", resume=True)
+    train(open_spec(spec, [*plain, "train.epochs=4"]), tmp_path / "whole")
+    found, whole = (load_tensors(tmp_path / name / "weights.safetensors") for name in ("run", "whole"))
+    assert all(np.array_equal(found[name], whole[name]) for name in whole)
+    assert without_times(tmp_path / "run")[-1] == without_times(tmp_path / "whole")[-1]
+    assert trine.load(tmp_path / "run").spec.sections.train.epochs == 4
+    assert trine.evaluate(tmp_path / "run")["splits"]["test"].keys() >= {"loss"}
 
 
 def test_a_torn_checkpoint_is_passed_over(spec: Path, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def _gelu(op: Any) -> Callable[[Any], Any]:
 
 
 COUNTERPARTS: dict[str, Callable[..., Any]] = {
-    **{k: lambda op, x, k=k: getattr(torch, k.lower())(x) for k in ("Neg", "Exp", "Log", "Sqrt", "Sin", "Cos", "Tanh", "Abs", "Sign", "Floor", "Erf")},  # noqa: E501
+    **{k: lambda op, x, k=k: getattr(torch, k.lower())(x) for k in ("Neg", "Exp", "Expm1", "Log", "Log1p", "Sqrt", "Sin", "Cos", "Tanh", "Abs", "Sign", "Floor", "Erf")},  # noqa: E501
     "Add": lambda op, a, b: a + b,
     "Sub": lambda op, a, b: a - b,
     "Mul": lambda op, a, b: a * b,
