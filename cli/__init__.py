@@ -80,6 +80,10 @@ def _explain(error: Exception) -> int:
             if span is not None:
                 err().print(f" --> {span.place}", highlight=False, markup=False)
             return code
+    if isinstance(error, MemoryError):
+        told = str(error) or "no array of the size that is needed can be had"
+        err().print(f"error: there is not enough memory: {told}; smaller dims or batches need less")
+        return 2
     if isinstance(error, OSError):
         err().print(f"error: {error}", highlight=False, markup=False)
         return 2

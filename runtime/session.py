@@ -245,8 +245,8 @@ def _lengthen(run: Run, spec: Spec) -> None:
         return
     if _without_length(before) != _without_length(spec):
         raise ArtefactError(
-            f"`{run.path}` was made by another spec: start anew with `--overwrite`, or undo the change; what may change "
-            f"is how long it trains ({listed([f'train.{key}' for key in LENGTH])})"
+            f"`{run.path}` was made by another spec: start anew with `--overwrite`, or undo the change; what may "
+            f"change is how long it trains ({listed([f'train.{key}' for key in LENGTH])})"
         )
     run.adopt(before.hash)
 

@@ -34,6 +34,10 @@ class LayerError(ValueError):
         self.argument, self.help = argument, help
 
 
+# No array is larger: a tebibyte.
+MOST_BYTES = 2**40
+
+
 class Poisoned(Exception):
     """An input is missing because of an error that was already reported."""
 
@@ -173,6 +177,10 @@ class Builder:
             if self.shared:
                 owner, _, own = name.rpartition(".")
                 raise LayerError(f"`{owner}` has no `{own}` to share")
+            if not t.names and t.nbytes() > MOST_BYTES:
+                raise LayerError(
+                    f"`{name}` would be {spec_type(t)}, of {t.nbytes() / MOST_BYTES:.6g} TiB, more than memory holds"
+                )
             self.inputs[name] = Input(name, t, role, init, decay)()
             return self.inputs[name]
         if not self.shared:

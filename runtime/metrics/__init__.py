@@ -16,7 +16,17 @@ from .parts import Reliability, reliability
 from .ranking import ranks_of
 from .regression import HorizonRow, by_horizon
 from .spans import span_table
-from .tables import ClassRow, SliceRow, bootstrap, confusion_matrix, draws_of, intervals, per_class, slices
+from .tables import (
+    ClassRow,
+    SliceRow,
+    bootstrap,
+    confusion_matrix,
+    draws_of,
+    intervals,
+    per_class,
+    slices,
+    wilson,
+)
 
 __all__ = [
     "BINARY",
@@ -48,4 +58,5 @@ __all__ = [
     "span_table",
     "spans",
     "text",
+    "wilson",
 ]

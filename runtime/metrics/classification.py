@@ -23,7 +23,7 @@ from .parts import (
 )
 
 
-@metric("classes", "labels")
+@metric("classes", "labels", proportion=True)
 def accuracy(prediction: Array, target: Array) -> float:
     """How often the most probable class is the true one; of labels, how many are right at 0.5.
 
@@ -33,7 +33,7 @@ def accuracy(prediction: Array, target: Array) -> float:
     return float((predicted == actual).mean())
 
 
-@metric("classes")
+@metric("classes", proportion=True)
 def top_k(prediction: Array, target: Array, *, k: Positive = 5) -> float:
     """How often the true class is among the k most probable; of equals, the lower id counts as more.
 

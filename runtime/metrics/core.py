@@ -47,7 +47,13 @@ class About(Struct):
 NOTHING = About()
 
 
-def metric(*tasks: Task, goal: Goal = "max", binary: bool = False, told: bool = False) -> Callable[[F], F]:
+# Metrics that are shares of rows.
+PROPORTIONS: set[str] = set()
+
+
+def metric(
+    *tasks: Task, goal: Goal = "max", binary: bool = False, told: bool = False, proportion: bool = False
+) -> Callable[[F], F]:
     """Register a function `(prediction, target, *, …) -> float` as a metric.
 
     It is called with arrays that fit its tasks, hold at least one row, no nan, and no missing text.
@@ -56,6 +62,7 @@ def metric(*tasks: Task, goal: Goal = "max", binary: bool = False, told: bool = 
     goal: whether more or less is better.
     binary: whether, of classes, it takes no more than two.
     told: whether it takes an `About` as a third argument.
+    proportion: whether it is the share of rows for which something holds.
     """
 
     def add(function: F) -> F:
@@ -75,6 +82,8 @@ def metric(*tasks: Task, goal: Goal = "max", binary: bool = False, told: bool = 
             BINARY.add(name)
         if told:
             TOLD.add(name)
+        if proportion:
+            PROPORTIONS.add(name)
         return cast(F, METRICS.register(checked))
 
     return add

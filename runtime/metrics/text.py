@@ -27,7 +27,7 @@ CHRF_ORDER = 6
 CHRF_BETA = 2
 
 
-@metric("text")
+@metric("text", proportion=True)
 def exact_match(prediction: Array, target: Array) -> float:
     """How often the text is the true one, character by character.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics as sk
+from scipy.stats import binom, bootstrap
 from trine.compiler.spec.diagnostics import Report
 from trine.compiler.spec.expressions import Scope
 from trine.compiler.spec.kinds import CallKind, Context, argument_docs, params_of
@@ -437,7 +438,7 @@ def test_bootstrap_repeats_and_encloses() -> None:
     assert (low, high) != interval("accuracy", p, t, seed=2)
     assert np.isnan(interval("accuracy", p[:1], t[:1], seed=1)).all()
     assert np.isnan(interval("auc", p, np.zeros_like(t), seed=1)).all()
-    assert m.intervals([call("accuracy")], p, t, "labels", 1) == {"accuracy": (low, high)}
+    assert m.intervals([call("f1")], p, t, "labels", 1) == m.intervals([call("f1")], p, t, "labels", 1)
 
 
 def test_bootstrap_covers_the_truth() -> None:
@@ -448,6 +449,56 @@ def test_bootstrap_covers_the_truth() -> None:
         low, high = interval("mae", np.zeros(150), t, seed, rounds=100)
         covered += low <= math.sqrt(2 / math.pi) <= high
     assert 0.90 <= covered / 200 <= 0.98
+
+
+def test_wilson_is_that_of_the_literature() -> None:
+    """Newcombe (1998), table I: method 3."""
+    for hits, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
+        assert m.wilson(hits / count, count) == pytest.approx((low, high), abs=6e-5)
+    t = np.ones(20)
+    assert m.intervals([call("accuracy")], t * 0.9, t, "labels", 0)["accuracy"] == pytest.approx((0.8389, 1), abs=6e-5)
+
+
+def coverage(draw: Callable[[np.random.Generator], tuple[Array, Array]], name: str, task: str, truth: float) -> float:
+    """How often the interval of a metric holds the truth, in 600 samples."""
+    rng, held = np.random.default_rng(0), 0
+    for seed in range(600):
+        low, high = m.intervals([call(name)], *draw(rng), task, seed)[name]
+        held += low <= truth <= high
+    return held / 600
+
+
+@pytest.mark.parametrize("count", [30, 100])
+def test_intervals_of_proportions_cover(count: int) -> None:
+    """Exactly, over all counts of hits: at each share near 95 %, and on average at it."""
+    shares = np.linspace(0.5, 0.97, 100)
+    bounds = [m.wilson(hits / count, count) for hits in range(count + 1)]
+    found = [
+        sum(binom.pmf(hits, count, share) for hits, (low, high) in enumerate(bounds) if low <= share <= high)
+        for share in shares
+    ]
+    assert 0.945 <= np.mean(found) <= 0.96
+    assert min(found) > 0.88
+
+
+@pytest.mark.parametrize(("name", "count", "truth"), [("mae", 30, math.sqrt(2 / math.pi)), ("mse", 60, 1.0)])
+def test_intervals_of_means_cover(name: str, count: int, truth: float) -> None:
+    found = coverage(lambda rng: (np.zeros(count), rng.normal(0, 1, count)), name, "values", truth)
+    assert 0.925 <= found <= 0.975
+
+
+def test_intervals_of_other_metrics_are_accelerated() -> None:
+    """As SciPy has them, which draws otherwise."""
+    rng = np.random.default_rng(3)
+    t = (rng.random(80) < 0.4) * 1.0
+    p = np.clip(t * 0.3 + rng.random(80) * 0.7, 0, 1)
+    found = m.intervals([call("f1")], p, t, "labels", 0)["f1"]
+
+    def f1(rows: Array, axis: int = -1) -> float:
+        return value("f1", p[rows], t[rows])
+
+    exact = bootstrap((np.arange(80),), f1, n_resamples=2000, vectorized=False, method="BCa", rng=rng)
+    assert found == pytest.approx(tuple(exact.confidence_interval), abs=0.025)
 
 
 def test_steps_of_a_row_are_drawn_together() -> None:

@@ -6,9 +6,10 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from typing import Any, ClassVar, Self
+from unicodedata import category
 
 from ....compiler.structs import Struct
 from .core import State
@@ -133,7 +134,18 @@ class Characters(Listed):
         yield from tokens
 
 
-_WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+_ASCII = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+
+@cache
+def _words() -> re.Pattern[str]:
+    """Words of any script: signs that combine with letters, such as vowel signs and accents, are of the word.
+
+    These are the Unicode categories M, of which `\\w` knows nothing. Joiners between letters are of the word, too.
+    """
+    planes = (*range(0x20000), *range(0xE0100, 0xE01F0))  # no other has any
+    letter = r"[\w" + "".join(chr(code) for code in planes if category(chr(code)).startswith("M")) + "]"
+    return re.compile(rf"{letter}+(?:['’\u200c\u200d]{letter}+)*|[^\w\s]")
 
 
 class Words(Listed):
@@ -142,7 +154,9 @@ class Words(Listed):
 
     @classmethod
     def cut(cls, text: Text) -> Sequence[str]:
-        return _WORDS.findall(text) if isinstance(text, str) else text
+        if not isinstance(text, str):
+            return text
+        return (_ASCII if text.isascii() else _words()).findall(text)
 
     def joined(self, tokens: Iterable[str], continued: bool) -> Iterator[str]:
         for token in tokens:
