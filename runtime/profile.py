@@ -64,12 +64,10 @@ def subject(
         raise UsageError(f"`{spec.path}` has no `train` section: there is no step of training to look at")
     graph, state = _training(spec) if train else (_predicting(spec, weights, decided), {})
     known = {**(sizes or {}), BATCH: batch or default_batch(spec)}
-    # An input may have a dim that no op names, whose size the data alone define.
-    names = graph.names.union(*(v.type.names for v in graph.inputs))
-    unknown = sorted(name for name in names if "." in name)
+    unknown = sorted(name for name in graph.names if "." in name)
     if unknown:
         raise UsageError(f"sizes that only the data define are unknown: {', '.join(unknown)}")
-    known = {name: known.get(name) or _bound(spec, name) for name in sorted(names)}
+    known = {name: known.get(name) or _bound(spec, name) for name in sorted(graph.names)}
     return Subject(graph, state, made_up(spec, graph, known), known)
 
 

@@ -177,6 +177,11 @@ class Builder:
             if self.shared:
                 owner, _, own = name.rpartition(".")
                 raise LayerError(f"`{owner}` has no `{own}` to share")
+            if free := sorted(dim for dim in t.names if "." not in dim):
+                raise LayerError(
+                    f"`{name}` would be {spec_type(t)}, and {free[0]} differs from batch to batch: a weight needs a "
+                    "number, which the input's signature can give"
+                )
             if not t.names and t.nbytes() > MOST_BYTES:
                 raise LayerError(
                     f"`{name}` would be {spec_type(t)}, of {t.nbytes() / MOST_BYTES:.6g} TiB, more than memory holds"
