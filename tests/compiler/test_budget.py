@@ -108,11 +108,17 @@ def allocated(graph: Graph, what: Subject) -> int:
 
 @pytest.mark.parametrize("name", ["vision/vit", "sequence/encoder", "vision/digits-cnn", "vision/unet", "series/tcn"])
 def test_the_memory_that_is_planned_is_what_is_allocated(name: str) -> None:
-    """Within 5 %, for what kernels allocate now and then beside what they are known to."""
+    """Within 5 %, for what kernels allocate now and then beside what they are known to.
+
+    Which copies oneDNN makes depends on the instructions that there are: what is planned is what it makes with vectors
+    of 512 bits. With narrower ones it makes one copy less of sequences that are convolved. A plan may keep too much,
+    and never too little.
+    """
+    over = 0.05 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 0.12
     what = step_of(name, 64)
     limit = int(0.8 * kept(what.graph, what))
     for graph in (what.graph, within(what.graph, limit, what.sizes, lambda graph: kept(graph, what)).graph):
-        assert kept(graph, what) == pytest.approx(allocated(graph, what), rel=0.05)
+        assert 0.95 <= kept(graph, what) / allocated(graph, what) <= 1 + over
 
 
 @pytest.mark.parametrize("name", ["series/lstm-forecast", "sequence/gru-classifier", "sequence/tagger", "audio/ctc"])
