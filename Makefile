@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= .venv-demo
+LOWEST ?= .venv-lowest
 
-.PHONY: demo test lint types suite slow docs clean
+.PHONY: demo test lint types suite narrow lowest slow docs clean
 
 # Trains, evaluates, tries and compiles the digits network on NumPy, in an environment of its own.
 demo: $(DEMO)/ready
@@ -14,7 +15,7 @@ demo: $(DEMO)/ready
 	$(DEMO)/bin/trine compile runs/demo -o runs/demo/digits.py
 
 # Installs everything, then checks style and types and runs the suite.
-test: lint types suite
+test: lint types suite narrow
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -27,6 +28,15 @@ types: $(VENV)/ready
 
 suite: $(VENV)/ready
 	$(VENV)/bin/python -m pytest tests -n 2 -m "not slow"
+
+# What depends on the processor once more, with the instructions of AVX2 and on one thread.
+NARROW = tests/backends/test_precision.py tests/backends/test_torch.py tests/backends/test_parity.py tests/compiler/test_budget.py
+narrow: $(VENV)/ready
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 TRINE_THREADS=1 $(VENV)/bin/python -m pytest $(NARROW) -n 2 -m "not slow"
+
+# The suite with the lowest versions that are allowed, in an environment of its own.
+lowest: $(LOWEST)/ready
+	$(LOWEST)/bin/python -m pytest tests -n 2 -m "not slow" --ignore tests/test_packaging.py
 
 # What takes minutes: quality of the shipped specs over several seeds.
 slow: $(VENV)/ready
@@ -47,5 +57,11 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	touch $@
 
+$(LOWEST)/ready: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet $$(grep '^torch==' constraints-lowest.txt)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[all,dev]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info runs
+	rm -rf $(VENV) $(DEMO) $(LOWEST) build dist *.egg-info runs

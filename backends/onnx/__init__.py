@@ -33,6 +33,14 @@ __all__ = ["BACKEND", "OnnxBackend", "model_proto"]
 EXTERNAL_ABOVE = (2 << 30) - (64 << 20)
 
 
+# Layers that may be told how many steps of each row are real, and what is said of files in which they are.
+_BY_LENGTHS = ("LSTM", "GRU", "RNN")
+_PADDING = (
+    "rows are padded at their ends by -1, and recurrent nodes read sequence_lens: OpenVINO and the reference evaluator "
+    "of ONNX ignore it, and need rows without padding"
+)
+
+
 class OnnxExecutable(Specialised):
     """A graph on ONNX Runtime: one session for all sizes where the graph has no state, else one for each."""
 
@@ -117,6 +125,8 @@ class OnnxBackend:
         """Write a checked ONNX file, its weights inside, or beside it where they are too large for one file."""
         graph = prepare(legalize(model.graph, native, "onnx"))
         proto = model_proto(graph, model.weights, notes)
+        if any(node.op_type in _BY_LENGTHS and len(node.input) > 4 and node.input[4] for node in proto.graph.node):
+            proto.metadata_props.add(key="padding", value=_PADDING)
         if sum(len(tensor.raw_data) for tensor in proto.graph.initializer) > EXTERNAL_ABOVE:
             write_with_data_beside(proto, path)
             return

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TypedDict
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from ...compiler.initialisers import generator
 from ...compiler.ir import Array
@@ -145,6 +144,8 @@ def bootstrap(
 
 def _accelerated(values: Array, value: float, jackknife: Array, shares: Array) -> Array:
     """The shares of draws that bound a BCa interval."""
+    from scipy.special import ndtr, ndtri  # slow to import, and most commands judge nothing
+
     below = (np.sum(values < value) + 0.5 * np.sum(values == value)) / len(values)
     bias = ndtri(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values)))
     apart = jackknife.mean() - jackknife
@@ -163,9 +164,13 @@ def without_each(rows: Array | int, most: int = 100) -> Iterator[Array]:
         yield np.flatnonzero(numbers % min(count, most) != group)
 
 
+# Of the normal distribution: what 97.5 % are below.
+QUANTILE = 1.959963984540054
+
+
 def wilson(share: float, count: int) -> tuple[float, float]:
     """The 95 % interval of a proportion (Wilson, 1927): it is right also where nearly all is, or nothing."""
-    z2 = float(ndtri(0.975)) ** 2
+    z2 = QUANTILE**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2))) / (1 + z2 / count)
     # The bounds are exact at the ends, which rounding would miss.
