@@ -135,7 +135,7 @@ class LoadedModel:
         masks = {self.inputs[n].shape[1]: array >= 0 for n, array in inputs.items() if self._is_padded(n)}
         outputs = self._optimised.graph.outputs
         for name, array in found.items():
-            output = outputs.get(name.removesuffix("/probability"))
+            output = outputs.get(name.partition("/probability")[0])
             mask = masks.get(output.shape[1]) if output is not None and output.rank > 1 else None
             if mask is not None and array.ndim == 2:
                 found[name] = _rows(array, mask)

@@ -23,6 +23,7 @@ from .data.cleaning import undone
 from .data.fields.together import window_rows
 from .data.sources.files import decode, plain_name, read_file
 from .data.sources.jsonl import table_of_objects
+from .data.sources.parquet import need_pyarrow
 from .model import LoadedModel, load
 from .session import own_rows
 from .specs import UsageError, read_options
@@ -191,15 +192,13 @@ def write(path: Path, columns: Mapping[str, Any]) -> None:
 
 
 def check_output(path: Path) -> str:
-    """The form that a file's name asks for; raises `UsageError` for one that is not written."""
+    """The form that a file's name asks for; raises `UsageError` for one that is not written, `DataError` without
+    what writes it."""
     if path.suffix.lower() not in _WRITERS:
         known = ", ".join(_WRITERS)
         raise UsageError(f"predictions are written as {known}: `{path}` has none of these endings")
     if path.suffix.lower() == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
-            raise UsageError("`.parquet` needs pyarrow: pip install 'trine[parquet]'") from None
+        need_pyarrow("`.parquet`")
     return path.suffix.lower()
 
 

@@ -88,9 +88,10 @@ class Run(Struct):
             _describe(draft, spec)
             save_json(draft / ENV, environment() | dict(about or {}))
             save_json(draft / DATA, {"spec_hash": spec.hash, **(data or {})})
-            if path.exists():
-                _make_way(path, overwrite)
+            old = _make_way(path, overwrite) if path.exists() else None
             draft.rename(path)
+            if old is not None:
+                shutil.rmtree(old)
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
             if path.exists() and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
@@ -244,8 +245,8 @@ def _trainer(folder: Path) -> str:
         return "another process"
 
 
-def _make_way(path: Path, overwrite: bool) -> None:
-    """Remove an old run where that is asked for; raises `RunExists`."""
+def _make_way(path: Path, overwrite: bool) -> Path:
+    """Move an old run aside where that is asked for; where it is then. Raises `RunExists`."""
     if not path.is_dir():
         raise RunExists(f"`{path}` is a file: choose another folder with `--out`")
     with hold(path):
@@ -256,8 +257,7 @@ def _make_way(path: Path, overwrite: bool) -> None:
         if any(path.iterdir()) and not (path / RESOLVED).exists():
             raise RunExists(f"`{path}` is not the folder of a run: it is left alone; choose another with `--out`")
         old = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-        path.rename(old)
-        shutil.rmtree(old)
+        return path.rename(old)
 
 
 def _describe(folder: Path, spec: Spec) -> None:

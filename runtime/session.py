@@ -163,8 +163,7 @@ def train(
     if resume and out is None:
         raise UsageError("only a run with a folder can be resumed")
     sized, dataset = prepare(spec, data)
-    wanted = {input_of(v).name: v.type for v in build(sized, "train").graph.by_role("data")}
-    arrays = {name: as_wanted(part.arrays, wanted) for name, part in dataset.splits.items()}
+    arrays = {name: part.arrays for name, part in dataset.splits.items()}
     again = resume and out is not None and out.exists()
     begun = load_json(out / ENV) if again and out is not None and (out / ENV).exists() else {}
     runner, about = _runner(backend or str(begun.get("backend", "numpy")), sized, arrays["train"], listener)
@@ -391,17 +390,13 @@ def _given(path: str | Path, model: LoadedModel, rows: Rowwise | Table) -> Datas
     Raises `DataError` for rows without targets, or with such as do not fit.
     """
     table = model.rows(rows)
-    tables = {GIVEN: table}
-    if model.evaluator.scorers:
-        tables = {**own_rows(path, None)[0].tables, **tables}
-    names = [*model.spec.inputs, *(head.target for head in model.heads if head.target)]
-    names += [head.sample_weight for head in model.heads if head.sample_weight]
-    fields = {name: model.fields[name] for name in dict.fromkeys(names)}
-    if any(isinstance(field, Derived) for field in fields.values()):
-        tables = tables if len(tables) > 1 else {**own_rows(path, None)[0].tables, **tables}
+    names = [*model.spec.inputs, *(name for head in model.heads for name in (head.target, head.sample_weight) if name)]
+    fields = {name: model.fields[name] for name in dict.fromkeys(names) if name in model.fields}
+    if model.evaluator.scorers or any(isinstance(field, Derived) for field in fields.values()):
+        tables = {**own_rows(path, None)[0].tables, GIVEN: table}
         arrays = {name: encode_split(model.fields, tables, name) for name in tables}
     else:
-        arrays = {name: encode(fields, part) for name, part in tables.items()}
+        tables, arrays = {GIVEN: table}, {GIVEN: encode(fields, table)}
     splits = {name: Split(arrays[name], tables[name]) for name in tables}
     return Dataset(splits, model.fields, "", model.schema)
 

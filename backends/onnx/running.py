@@ -87,7 +87,7 @@ def session_of(graph: Graph, clock: Clock | None = None) -> tuple[ort.InferenceS
 
 
 def may_be_shape(array: Array) -> bool:
-    """Whether a constant may say shapes or lengths: ONNX Runtime and the checker read those in the model itself."""
+    """Tell whether a constant may say shapes or lengths: ONNX Runtime reads those in the model itself."""
     return array.ndim == 1 and array.dtype == np.int64
 
 

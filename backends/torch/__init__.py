@@ -91,7 +91,7 @@ def _has_onednn(device: torch.device) -> bool:
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are a device's own: elsewhere they are float32's, rounded."""
+    """Tell whether products in bfloat16 are a device's own: elsewhere they are float32's, rounded."""
     return has_bfloat16() if _has_onednn(device) else device.type != "cpu"
 
 

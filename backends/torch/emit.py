@@ -347,7 +347,7 @@ BFLOAT16 = (
 
 
 def native(value: Value, cpu: bool = True, bfloat16: bool = True) -> bool:
-    """Whether PyTorch runs a value's op as it is, on the CPU or elsewhere, with or without kernels for bfloat16."""
+    """Tell whether PyTorch runs a value's op as it is, on the CPU or not, with kernels for bfloat16 or without."""
     if isinstance(value.op, Const | Item | e.Cast):
         return True
     if touches_bfloat16(value) and not (bfloat16 and isinstance(value.op, BFLOAT16)):

@@ -141,7 +141,7 @@ def _imports(forward: str) -> str:
 
 
 def _keys(names: list[str]) -> dict[str, str]:
-    """What arrays are called in the state dict: as in the spec, but for parts that every module has by that name."""
+    """Keys of the state dict by the names of arrays: as in the spec, but for parts that every module has."""
     own = vars(nn.Module()).keys()
     found: dict[str, str] = {}
     for name in names:

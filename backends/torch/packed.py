@@ -110,7 +110,7 @@ def symmetric(pads: Sequence[tuple[int, int]]) -> bool:
 
 @cache
 def has_bfloat16() -> bool:
-    """Whether oneDNN has products in bfloat16 here: one of each kind is tried, which tells what no list of names does.
+    """Try one product of each kind in bfloat16: oneDNN has them or not, which no list of processors tells.
 
     A processor may lack the instructions, a build the kernels, and `ONEDNN_MAX_CPU_ISA` may forbid them.
     """

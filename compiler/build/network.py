@@ -63,7 +63,7 @@ TOTAL, WEIGHT = "loss/total", "loss/weight"
 
 
 def part_names(i: int) -> tuple[str, str]:
-    """What the sums of a part of the loss are called: of its values, and of its weights."""
+    """Names of the sums of a part of the loss: of its values, and of its weights."""
     return (TOTAL, WEIGHT) if i == 0 else (f"{TOTAL}/{i}", f"{WEIGHT}/{i}")
 
 

@@ -84,7 +84,7 @@ class Builder:
         return self._declare(f"{self.path}.{name}", Type(shape), "param", init, decay)
 
     def is_frozen(self, *names: str) -> bool:
-        """Whether training leaves all these parameters of the step as they are."""
+        """Tell whether training leaves all these parameters of the step as they are."""
         return all(self.frozen(f"{self.path}.{name}") for name in names)
 
     def buffer(self, name: str, shape: Shape, init: Init) -> Value:
@@ -273,7 +273,7 @@ class Takes(Struct):
     only: tuple[float, ...] = ()
 
     def odd(self, numbers: Array) -> Array:
-        """Which of the numbers it does not take."""
+        """Mark the numbers that it does not take."""
         if self.only:
             return ~np.isin(numbers, self.only)
         below = numbers < self.low if self.low is not None else np.zeros(numbers.shape, np.bool_)

@@ -124,7 +124,7 @@ def touches_bfloat16(value: Value) -> bool:
 
 
 def narrow_kernels(graph: Graph, native: Callable[[Value], bool]) -> bool:
-    """Whether any product of a graph is done in bfloat16, by what a backend says it has kernels for."""
+    """Tell whether any product of a graph is done in bfloat16, by what a backend says it has kernels for."""
     return any(isinstance(v.op, PRODUCTS) and v.dtype is DType.bf16 and native(v) for v in graph.order())
 
 

@@ -128,7 +128,7 @@ class _Lost(Exception):
 
 
 def _is_name(text: str) -> bool:
-    """Whether a text is a name, in any script, such as `класс.size`; the name of a parameter may have dashes."""
+    """Tell whether a text is a name, in any script, such as `класс.size`; the name of a parameter may have dashes."""
     first, *rest = text.split(".")
     return first.replace("-", "_").isidentifier() and first[:1] != "-" and all(part.isidentifier() for part in rest)
 

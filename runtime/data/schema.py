@@ -7,14 +7,13 @@ CSV calls `True` is a boolean in JSON. What the training rows were decides.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ...compiler.structs import Struct
-from .table import Column, DataError, Table, as_numbers, number_name, parse_number, text_column
+from .table import Column, DataError, Form, Table, as_numbers, number_name, parse_number, text_column
 
-Form = Literal["text", "number", "boolean"]
 TRUTH = ("false", "true")
 
 
@@ -49,11 +48,9 @@ def learn(table: Table) -> dict[str, Kind]:
 
 def _kind(column: Column) -> Kind:
     if column.is_text:
-        return Kind("text", _spelling(column))
-    if column.logical:
-        return Kind("boolean", ("0", "1"))
+        return Kind(column.form, _spelling(column))
     kept = column.values[~column.missing]
-    return Kind("number", ("0", "1") if len(kept) and np.isin(kept, (0, 1)).all() else None)
+    return Kind(column.form, ("0", "1") if column.logical or (len(kept) and np.isin(kept, (0, 1)).all()) else None)
 
 
 def _spelling(column: Column) -> tuple[str, str] | None:

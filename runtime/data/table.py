@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,8 @@ from ...compiler.structs import Struct
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
+
+Form = Literal["text", "number", "boolean"]
 
 # What stands where a sequence of ids has no step.
 PAD = -1
@@ -60,6 +62,11 @@ class Column:
     @property
     def is_text(self) -> bool:
         return self.values.dtype == object and not self.ragged
+
+    @property
+    def form(self) -> Form:
+        """What single values are: text, numbers, or false and true."""
+        return "text" if self.is_text else "boolean" if self.logical else "number"
 
     @property
     def is_sequence(self) -> bool:

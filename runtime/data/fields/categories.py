@@ -77,7 +77,7 @@ class Ids(Encoder):
 
     def fit(self, table: Table) -> FittedIds:
         table, lengths = by_step(table, self.column)
-        kind = kind_of(flat(table, self.column, "a category"))
+        kind = flat(table, self.column, "a category").form
         column = flat_category(table, self.column, "a category")
         names, codes = categories(column)
         counts = np.bincount(codes[codes >= 0], minlength=len(names))
@@ -107,13 +107,6 @@ class Ids(Encoder):
 
 # How often a category is taken for one that was never seen, so that it is learnt what to make of such.
 DROPPED = 0.02
-
-CategoryKind = Literal["text", "number", "boolean"]
-
-
-def kind_of(column: Column) -> CategoryKind:
-    """What the categories of a column are: text, numbers, or true and false."""
-    return "text" if column.is_text else "boolean" if column.logical else "number"
 
 
 def labels(names: Sequence[str], kind: str) -> list[Any]:
@@ -284,7 +277,7 @@ class Binary(Encoder):
         return (self.column,)
 
     def fit(self, table: Table) -> FittedBinary:
-        kind = kind_of(flat(table, self.column, "`binary`"))
+        kind = flat(table, self.column, "`binary`").form
         column = flat_category(table, self.column, "`binary`")
         names, _ = categories(column)
         if column.missing.any():

@@ -153,6 +153,8 @@ def in_order(fields: Iterable[Encoder | Fitted], table: Table) -> Table:
         raise DataError("the fields of series differ in `order`: all of a spec's are windows of the same rows")
     order, of = orders.pop(), next(field.of for field in series)
     if order.optional and order.column not in table.names:
+        told = f"{table.source} has no column `{order.column}`: its rows are taken to be in the order of time"
+        warnings.warn(told, stacklevel=2)
         return table
     times = moments(table, order.column, "the order of a series", order.form)
     codes = np.zeros(len(table), np.int64)

@@ -33,7 +33,7 @@ def parquet(target: str, folder: Path, *, columns: list[Word] | None = None) -> 
     columns: the columns to read; without them, all.
     Example: source: parquet:trips.parquet
     """
-    _need_pyarrow()
+    need_pyarrow()
     path = folder / target
     wanted: Arrow = None
     parts: dict[str, list[Arrow]] = {}
@@ -54,11 +54,12 @@ def parquet(target: str, folder: Path, *, columns: list[Word] | None = None) -> 
         return make_table({name: _column(name, parts.pop(name), path.name) for name in list(parts)}, path.name, refused)
 
 
-def _need_pyarrow() -> None:
+def need_pyarrow(what: str = "`parquet:`") -> None:
+    """Raise `DataError` where pyarrow is absent, which `what` needs."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise DataError("`parquet:` needs pyarrow: pip install 'trine[parquet]'") from None
+        raise DataError(f"{what} needs pyarrow: pip install 'trine[parquet]'") from None
 
 
 def _files(path: Path) -> list[Path]:
