@@ -106,7 +106,10 @@ def _pad(em: Emitter, v: Value, a: Sequence[str]) -> str:
 
 def _split(em: Emitter, v: Value, a: Sequence[str]) -> list[str]:
     op = cast(shape.Split, v.op)
-    return em.node_of_several("Split", [a[0], em.integers(op.sizes)], hint_of(v), len(op.sizes), axis=op.axis)
+    count = len(op.sizes)
+    if len(set(op.sizes)) == 1:
+        return em.node_of_several("Split", [a[0]], hint_of(v), count, axis=op.axis, num_outputs=count)
+    return em.node_of_several("Split", [a[0], em.integers(op.sizes)], hint_of(v), count, axis=op.axis)
 
 
 def _flip(em: Emitter, v: Value, a: Sequence[str]) -> str:
